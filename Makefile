@@ -11,7 +11,7 @@ TYPES = $(BIN)/mypy && $(BIN)/lint-imports
 # A test run starts hundreds of processes: they read what the first one compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo readme test fast coverage torture check style conformance benchmarks dist format clean
+.PHONY: demo readme docs test fast coverage torture check style conformance benchmarks dist format clean
 
 demo: $(VENV)/.installed  ## the whole story on the built-in dialer; no phone rings
 	$(BIN)/batchcall-mcp demo
@@ -19,6 +19,10 @@ demo: $(VENV)/.installed  ## the whole story on the built-in dialer; no phone ri
 readme: $(VENV)/.installed-dev  ## what is generated in README.md: the picture of the demo, and the badges
 	$(BIN)/python -m tests.demo_picture
 	$(BIN)/python -m release.manifests
+
+docs: $(VENV)/.installed-dev  ## docs/ as a site, in build/site; what is written from the code in it is renewed first
+	$(BIN)/python -m documentation
+	$(BIN)/python -m documentation.site
 
 # Style takes a second and comes first. Types and borders take half a minute of one core, next to tests that wait: what
 # they say is kept until the tests have ended, so that it stands together. Whichever fails, this fails.
@@ -65,8 +69,11 @@ conformance: $(VENV)/.installed-dev  ## the official MCP suite; writes docs/conf
 benchmarks: $(VENV)/.installed-dev  ## figures beside a bare server and beside DBOS alone; no test
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/relay.py
+	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/large.py
 	$(BIN)/python benchmarks/dialer.py
+	$(BIN)/python benchmarks/ledger.py
+	$(BIN)/python benchmarks/peers.py
 
 dist: $(VENV)/.installed-dev  ## wheel, sdist, MCPB bundle, server.json, SBOM and check sums, built into dist/ and checked there
 	$(BIN)/python -m release
@@ -89,7 +96,7 @@ $(VENV)/.curl: | $(VENV)/bin/python  ## what the pages of docs/how-to type
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with PYTHON=…"; exit 1; }

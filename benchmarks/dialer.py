@@ -29,14 +29,13 @@ from dialling import (
     Process,
     Server,
     body,
-    cpu,
     lines,
     numbers,
     plain_dials,
     postgresql,
     until,
 )
-from relay import status
+from tree import cpu, status
 
 ROUNDS = 3
 FAST = 10_000
@@ -155,7 +154,7 @@ def starts(bench: Bench) -> None:
 
 
 def two(bench: Bench) -> None:
-    """Two processes beside one."""
+    """Two processes beside one; no target: on one batch call they take turns at its row (see docs/benchmarks.md)."""
     bench.heading(f"Two processes beside one on PostgreSQL, {STARTS:,} calls of 2 ms")
     for batch_calls in (1, 8):
         runs: dict[int, list[Work]] = {1: [], 2: []}
@@ -166,7 +165,7 @@ def two(bench: Bench) -> None:
         for processes, done in runs.items():
             bench.told(f"{words}, {processes} process(es), starts/s", [run.rate for run in done], more=done[-1].cpu())
         ratios = [both.rate / one.rate for one, both in zip(runs[1], runs[2], strict=True)]
-        bench.told(f"{words}: two beside one", ratios, Target(">=", 1.25, "times"))
+        bench.told(f"{words}: two beside one, times", ratios)
 
 
 def load(bench: Bench) -> None:

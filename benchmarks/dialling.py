@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx2
+import programs
 import sqlalchemy as sa
+from tree import TICKS, cpu, stat
 
 ROOT = Path(__file__).parent.parent
 FROM = "+14157774444"
 ALWAYS = {"start": "00:00", "end": "24:00"}
 KEY, SECRET = "benchmark-key", "benchmark-secret"
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,12 @@ class Server:
         with engine.connect() as connection:
             backend = connection.exec_driver_sql("select pg_backend_pid()").scalar_one()
             self.version = str(connection.exec_driver_sql("show server_version").scalar_one())
-            self._pid = int(_stat(backend)[1])
+            self._pid = int(stat(backend)[1])
         engine.dispose()
 
     def cpu(self) -> float:
         """CPU seconds so far, of processes that have ended too."""
-        own = sum(map(int, _stat(self._pid)[11:15])) / _TICKS
+        own = sum(map(int, stat(self._pid)[11:15])) / TICKS
         children = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text(encoding="ascii").split()
         return own + sum(cpu(int(child)) for child in children)
 
@@ -79,7 +80,7 @@ class Process:
         self._log = log
         with log.open("w") as said:
             self._process = subprocess.Popen(
-                [sys.executable, *command],
+                command,
                 env={**os.environ, **environment},
                 stdin=subprocess.PIPE,
                 stdout=said,
@@ -128,7 +129,7 @@ class Dialer(Process):
             **({} if place.url is None else {"BATCHCALL_DATABASE_URL": place.url}),
         }
         log = place.folder / f"{time.monotonic_ns()}.log"
-        super().__init__(["-m", "batchcall_mcp", "dialer", "--port", "0"], environment, log)
+        super().__init__(programs.ours("dialer", "--port", "0"), environment, log)
         url = self.says("no phone rings. http").split()[-1]
         self._http = httpx2.Client(base_url=url, headers={"X-API-KEY": KEY, "X-API-SECRET": SECRET}, timeout=120)
 
@@ -167,9 +168,9 @@ class Plain(Process):
 
     def __init__(self, place: Place, seconds: float, count: int) -> None:
         url = place.url or f"sqlite:///{place.folder / 'plain.db'}"
-        script = str(Path(__file__).parent / "plain_dbos.py")
         log = place.folder / f"{time.monotonic_ns()}.log"
-        super().__init__([script, url, str(place.record), str(seconds), str(count)], {}, log)
+        command = programs.script("plain_dbos", url, str(place.record), str(seconds), str(count))
+        super().__init__(command, {}, log)
 
 
 def plain_dials(place: Place) -> list[tuple[float, str]]:
@@ -202,16 +203,3 @@ def until(found: Callable[[], Any], seconds: float = 180, every: float = 0.05) -
             return value
         time.sleep(every)
     raise TimeoutError
-
-
-def cpu(pid: int) -> float:
-    """CPU seconds of a process so far; 0 if it has ended."""
-    try:
-        return sum(map(int, _stat(pid)[11:13])) / _TICKS
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-
-
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/<pid>/stat from the state on: the name before it may hold anything."""
-    return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
+import programs
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from phonenumbers import (
@@ -34,7 +35,7 @@ from phonenumbers import (
     example_number_for_type,
     format_number,
 )
-from relay import status
+from tree import cpu, status
 
 from batchcall_mcp import number_plans
 
@@ -156,8 +157,8 @@ async def _measure(lists: Path, data: Path, rows: int, source: Path) -> dict[str
         "BATCHCALL_LOG_LEVEL": "WARNING",
         "BATCHCALL_REQUEST_TIMEOUT_S": "300",
     }
-    known = children()
-    server = StdioServerParameters(command=sys.executable, args=["-m", "batchcall_mcp"], env=environment)
+    known, command = children(), programs.ours()
+    server = StdioServerParameters(command=command[0], args=command[1:], env=environment)
     with Path(os.devnull).open("w") as silence:
         async with Client(stdio_client(server, errlog=silence)) as client:
             steps = Steps(client, (children() - known).pop())
@@ -200,9 +201,8 @@ class Steps:
         print(f"{what:48}{took.seconds:7.2f} s   CPU {took.cpu:5.2f} s   peak {took.peak:4.0f} MiB", flush=True)
 
     def cpu(self) -> float:
-        """Seconds that the server's process has computed, in user mode and for it in the kernel."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Seconds that the server's process has computed."""
+        return cpu(self.pid)
 
 
 async def _steps(steps: Steps, rows: int) -> None:

@@ -1,128 +1,165 @@
-"""From spawn to the answer to tools/list over stdio, beside a bare MCPServer with ten tools, in turns; and the memory
-of both over HTTP when they have waited for 5 s.
+"""From spawn to tools/list and to a first tool call over stdio, and memory over HTTP after 5 s, beside a bare server.
 
-Run: python benchmarks/startup.py [rounds]. Promises: at most 1.2 times the bare server; at most 88 MiB.
+Run: python benchmarks/startup.py [--rounds 9] [--write]. All in turns, so that a busy machine slows all. Linux.
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import os
-import platform
-import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import parts
+import programs
+from report import conditions, publish, table
+from tree import cpu_of_all, resident
+from wire import Backend, Pipe
 
 PROMISE = 1.2
 PROMISED_MIB = 88
 IDLE_S = 5
-BARE = '''
-import sys
-from typing import Annotated
-from mcp.server import MCPServer
-from pydantic import Field
-
-server = MCPServer("bare", version="1")
-
-
-def add(name):
-    @server.tool(name=name)
-    def tool(text: Annotated[str, Field(description="A text")], number: int = 1) -> str:
-        """Give the text back."""
-        return text
+LATER_S = 1.2
+TOOLS = "10"
+"""Of the bare server."""
+SERVERS = ("bare", "vendor", "dialer")
+CALLS: Mapping[str, tuple[str, dict[str, str]]] = {
+    "bare": ("tool_1", {"text": "a"}),
+    "vendor": ("get_batch_call", {"batch_call_id": "f1e2d3c4-5678-9012-3456-789012345678"}),
+    "dialer": ("list_batch_calls", {}),
+}
 
 
-for number in range(10):
-    add(f"tool_{number}")
-if len(sys.argv) > 1:
-    server.run("streamable-http", port=int(sys.argv[1]))
-else:
-    server.run("stdio")
-'''
+class Starts:
+    """Starts a server, for one figure at a time."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("BATCHCALL_", "PYTHON"))}
+        clean |= {"BATCHCALL_DATA_DIR": str(folder), "BATCHCALL_FILES": str(folder), "BATCHCALL_LOG_LEVEL": "WARNING"}
+        magpipe = {"BATCHCALL_BACKEND": "magpipe", "BATCHCALL_URL": url, "BATCHCALL_API_KEY": "mgp_benchmark"}
+        self._environments = {"bare": clean, "vendor": clean | magpipe, "dialer": clean}
+        self._empty = folder / "no-byte-code"
+        self.cpu: dict[str, list[float]] = {name: [] for name in SERVERS}
+        """Seconds until tools/list was answered."""
+
+    def listed(self, name: str, **more: str) -> float:
+        """Seconds from spawn to the complete tools/list."""
+        began = time.perf_counter()
+        with closing(self._started(name, more)) as pipe:
+            pipe.tools()
+            seconds = time.perf_counter() - began
+            if not more:
+                self.cpu[name].append(cpu_of_all(pipe.pid))
+            return seconds
+
+    def listed_without_byte_code(self, name: str) -> float:
+        """The same where every module has to be compiled, those of Python among them."""
+        return self.listed(name, PYTHONPYCACHEPREFIX=str(self._empty), PYTHONDONTWRITEBYTECODE="1")
+
+    def called(self, name: str) -> float:
+        """Seconds from spawn to the answer to a tool call that is made at once."""
+        began = time.perf_counter()
+        with closing(self._started(name, {})) as pipe:
+            self._call(name, pipe)
+            return time.perf_counter() - began
+
+    def called_later(self, name: str) -> float:
+        """Seconds of a first tool call that is made some time after the start."""
+        began = time.perf_counter()
+        with closing(self._started(name, {})) as pipe:
+            time.sleep(max(0, began + LATER_S - time.perf_counter()))
+            asked = time.perf_counter()
+            self._call(name, pipe)
+            return time.perf_counter() - asked
+
+    def idle(self, name: str, seconds: float) -> float:
+        """MiB that a server over HTTP holds that nobody has asked anything."""
+        port = parts.free_port()
+        command = _command(name, "serve", "--port", str(port)) if name != "bare" else [*_command(name), str(port)]
+        environment = self._environments[name]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as process:
+            try:
+                parts.wait_for(port, process)
+                time.sleep(seconds)
+                return resident(process.pid)
+            finally:
+                process.kill()
+
+    def _started(self, name: str, more: Mapping[str, str]) -> Pipe:
+        return Pipe(_command(name), self._environments[name] | more)
+
+    def _call(self, name: str, pipe: Pipe) -> None:
+        tool, arguments = CALLS[name]
+        pipe.ask("tools/call", {"name": tool, "arguments": arguments})
+
+
+def _command(name: str, *arguments: str) -> list[str]:
+    return programs.script("bare", TOOLS) if name == "bare" else programs.ours(*arguments)
 
 
 def main() -> None:
-    """Measure in turns, so that a busy machine slows both, and print medians and their ratio."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
-    with tempfile.TemporaryDirectory() as folder:
-        bare = Path(folder) / "bare.py"
-        bare.write_text(BARE, encoding="utf-8")
-        environment = {**os.environ, "BATCHCALL_DATA_DIR": folder}
-        commands = {"bare": [sys.executable, str(bare)], "ours": [sys.executable, "-m", "batchcall_mcp"]}
-        for command in commands.values():
-            spawn_to_list(command, environment)  # byte code is written
-        seconds: dict[str, list[float]] = {name: [] for name in commands}
-        for _ in range(rounds):
-            for name, command in commands.items():
-                seconds[name].append(spawn_to_list(command, environment))
-        port = parts.free_port()
-        serving = {
-            "bare": [*commands["bare"], str(port)],
-            "ours": [*commands["ours"], "serve", "--port", str(port)],
+    """Measure and print."""
+    wanted = argparse.ArgumentParser()
+    wanted.add_argument("--rounds", type=int, default=9)
+    wanted.add_argument("--idle", type=float, default=IDLE_S, help="seconds before memory is read")
+    wanted.add_argument("--write", action="store_true")
+    given = wanted.parse_args()
+    with tempfile.TemporaryDirectory() as folder, Backend() as url:
+        starts = Starts(Path(folder), url)
+        for name in SERVERS:
+            starts.listed(name)  # byte code is written
+            starts.cpu[name].clear()
+        figures: dict[str, Callable[[str], float]] = {
+            "spawn → tools/list": starts.listed,
+            "the same, no byte code": starts.listed_without_byte_code,
+            "spawn → answer to a tool call made at once": starts.called,
+            f"a first tool call {LATER_S:g} s after the start": starts.called_later,
         }
-        elsewhere = environment | {"BATCHCALL_BACKEND": "zudu"}
-        held = {name: idle_memory(command, elsewhere, port) for name, command in serving.items()}
-        held["dialer"] = idle_memory(serving["ours"], environment, port)
-    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
-    ratio = medians["ours"] / medians["bare"]
-    versions = f"Python {platform.python_version()}, mcp {version('mcp')}, {os.cpu_count()} cores, {rounds} rounds"
-    print(f"spawn to tools/list, median: bare {medians['bare'] * 1000:.0f} ms, ours {medians['ours'] * 1000:.0f} ms")
-    print(f"ratio {ratio:.2f} (promise {PROMISE}); {versions}")
-    print(
-        f"resident over HTTP after {IDLE_S} idle s: bare {held['bare']:.0f} MiB, ours {held['ours']:.0f} MiB "
-        f"(promise {PROMISED_MIB}), ours with the built-in dialer {held['dialer']:.0f} MiB"
-    )
+        rows = [row(words, figure, given.rounds) for words, figure in figures.items()]
+        held = {name: starts.idle(name, given.idle) for name in SERVERS}
+    publish("startup", section(rows, starts.cpu, held, given), write=given.write)
 
 
-def idle_memory(command: Sequence[str], environment: Mapping[str, str], port: int) -> float:
-    """MiB that a server over HTTP holds when it has listened for `IDLE_S` seconds (Linux)."""
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as process:
-        try:
-            while process.poll() is None:
-                try:
-                    socket.create_connection(("127.0.0.1", port)).close()
-                    break
-                except ConnectionRefusedError:
-                    time.sleep(0.05)
-            time.sleep(IDLE_S)
-            lines = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii").splitlines()
-            return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
-        finally:
-            process.kill()
+def row(words: str, figure: Callable[[str], float], rounds: int) -> list[str]:
+    """Of one figure, in turns: milliseconds, and how many times the bare server's."""
+    taken: dict[str, list[float]] = {name: [] for name in SERVERS}
+    for _ in range(rounds):
+        for name in SERVERS:
+            taken[name].append(figure(name) * 1000)
+    bare = statistics.median(taken["bare"])
+    times = {name: statistics.median(taken[name]) / bare for name in SERVERS}
+    cells = [
+        f"{statistics.median(taken[name]):.0f} ({min(taken[name]):.0f} to {max(taken[name]):.0f})" for name in SERVERS
+    ]
+    promised = f"at most {PROMISE} times: " + ("kept" if max(times.values()) <= PROMISE else "NOT MET")
+    cells[1:] = [f"{cell}: {times[name]:.2f} times" for name, cell in zip(SERVERS[1:], cells[1:], strict=True)]
+    return [f"{words}, ms", *cells, promised if words == "spawn → tools/list" else "none"]
 
 
-def spawn_to_list(command: Sequence[str], environment: Mapping[str, str]) -> float:
-    """Seconds from starting the process to its complete answer."""
-    began = time.perf_counter()
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
-    ) as process:
-        if process.stdin is None or process.stdout is None:
-            raise RuntimeError("the process has no pipes")
-
-        def send(**message: object) -> None:
-            process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
-            process.stdin.flush()
-
-        client = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
-        send(id=1, method="initialize", params=client)
-        process.stdout.readline()
-        send(method="notifications/initialized")
-        send(id=2, method="tools/list")
-        answer = json.loads(process.stdout.readline())
-        took = time.perf_counter() - began
-        process.kill()
-    if not answer["result"]["tools"]:
-        raise RuntimeError("no tools were listed")
-    return took
+def section(
+    rows: list[list[str]], cpu: Mapping[str, list[float]], held: Mapping[str, float], given: argparse.Namespace
+) -> str:
+    """As it stands in docs/benchmarks.md."""
+    used = [f"{statistics.median(cpu[name]) * 1000:.0f}" for name in SERVERS]
+    memory = [f"{held[name]:.0f}" for name in SERVERS]
+    verdict = "kept" if held["vendor"] <= PROMISED_MIB else "NOT MET"
+    rows = [
+        rows[0],
+        ["CPU until then, ms", *used, "none"],
+        *rows[1:],
+        [
+            f"resident over HTTP after {given.idle:g} idle s, MiB",
+            *memory,
+            f"at most {PROMISED_MIB} in front of a vendor: {verdict}",
+        ],
+    ]
+    head = ["", "bare `MCPServer`, ten tools", "batchcall-mcp, Magpipe", "batchcall-mcp, built-in dialer", "promise"]
+    return "\n\n".join([conditions(f"{given.rounds} rounds in turns, medians, least to most"), table(head, rows)])
 
 
 if __name__ == "__main__":

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import httpx2
+import programs
 
 CLIENT = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
 
@@ -27,6 +26,8 @@ class Pipe:
         )
         self.pid = self._process.pid
         self._id = 0
+        self.answer_bytes = 0
+        """Of the last answer, its line break included."""
         self.ask("initialize", CLIENT)
         self._write({"jsonrpc": "2.0", "method": "notifications/initialized"})
 
@@ -40,6 +41,17 @@ class Pipe:
             self._id += 1
             self._write({"jsonrpc": "2.0", "id": self._id, "method": method, "params": params})
         return [_result(self._read()) for _ in requests]
+
+    def tools(self) -> tuple[int, int]:
+        """The complete list: how many tools, and how many bytes its answers have on the wire."""
+        count = size = 0
+        cursor: dict[str, str] = {}
+        while not count or cursor:
+            page = self.ask("tools/list", cursor)
+            count += len(page["tools"])
+            size += self.answer_bytes
+            cursor = {"cursor": page["nextCursor"]} if page.get("nextCursor") else {}
+        return count, size
 
     def close(self) -> None:
         """Kill the process."""
@@ -56,9 +68,14 @@ class Pipe:
         self._process.stdin.flush()
 
     def _read(self) -> bytes:
+        """The next answer. Notifications, and lines that are no JSON (one peer greets on stdout), are passed over."""
         if self._process.stdout is None:
             raise RuntimeError("no pipe")
-        return self._process.stdout.readline()
+        while line := self._process.stdout.readline():
+            if line.startswith(b"{") and "id" in (message := json.loads(line)) and "method" not in message:
+                self.answer_bytes = len(line)
+                return line
+        raise RuntimeError(f"the server ended: {self._process.wait()}")
 
 
 class Http:
@@ -109,10 +126,8 @@ class Backend:
     """The loopback backend of `parts.py`, as a process."""
 
     def __init__(self, delay_s: float = 0) -> None:
-        script = str(Path(__file__).parent / "parts.py")
-        self._process = subprocess.Popen(
-            [sys.executable, script, "backend", str(delay_s)], stdout=subprocess.PIPE, text=True
-        )
+        command = programs.script("parts", "backend", str(delay_s))
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> str:
         if self._process.stdout is None:
@@ -122,6 +137,8 @@ class Backend:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
 
 def _result(line: bytes) -> dict[str, Any]:

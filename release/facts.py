@@ -48,6 +48,10 @@ class Facts:
         """The address of a page of the repository."""
         return f"{self.home}/blob/main/{path}"
 
+    def folder(self, path: str) -> str:
+        """The address of a folder of the repository."""
+        return f"{self.home}/tree/main/{path}"
+
     def asset(self, file: str) -> str:
         """The address of a file of this release."""
         return f"{self.home}/releases/download/v{self.version}/{file}"

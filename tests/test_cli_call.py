@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -81,7 +82,10 @@ def test_a_wrong_tool_name_is_answered_with_those_there_are(call: Command) -> No
         ('{"batch_call_id": "x", "limit": "many"}', "limit: must be a whole number"),
         ("{}", "batch_call_id: is required"),
         ("[]", "not a JSON object"),
-        ("batch_call_id=x", "not a JSON object"),
+        ("batch_call_id", "not a JSON object"),
+        ("batch_call=x", "batch_call: unknown argument; did you mean batch_call_id?"),
+        ("limit=1", "batch_call_id: is required"),
+        ("batch_call_id=", "batch_call_id: must not be empty"),
         ('{"limit": 1, "limit": 2}', "a name stands twice"),
         ('{"limit": NaN}', "NaN does not exist in JSON"),
     ],
@@ -93,6 +97,68 @@ def test_wrong_arguments_are_named_and_nothing_is_opened(
     assert words in said
     assert "Nothing was sent." in said
     assert not (tmp_path / "data").exists()
+
+
+def test_the_first_call_makes_the_folder_for_lists_as_a_server_does(call: Command, tmp_path: Path) -> None:
+    found = answer(call("get_backend"))
+    assert (found["folder"], [file["name"] for file in found["files"]]) == (str(tmp_path / "files"), ["sample.csv"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("batch_call_id=x", "limit=many"), "limit: must be a whole number"),
+        (("batch_call_id=x", "limit=NaN"), "limit: must be a whole number"),
+        (("batch_call_id=x", "limit=1", "limit=2"), "limit stands twice in the arguments"),
+        (("batch_call_id=x", "now"), '"now" is not a pair NAME=VALUE'),
+        (("batch_call_id=x", '{"limit": 1}'), "is not a pair NAME=VALUE"),
+    ],
+)
+def test_a_wrong_pair_is_named_and_nothing_is_opened(
+    call: Command, words: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    ended = CliRunner().invoke(cli, ["call", "get_batch_call", *words])
+    assert said in failed(ended, WRONG_USAGE)
+    assert "Nothing was sent." in ended.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_arguments_may_be_typed_as_pairs(call: Command) -> None:
+    window = json.dumps(ALWAYS)
+    people = json.dumps(DRAFT["tasks"])
+    made = CliRunner().invoke(
+        cli,
+        ["call", "create_batch_call", "name=2026", f"from_number={FROM}", f"tasks={people}", f"window={window}"],
+    )
+    batch_call = answer(made)["batch_call"]
+    assert (batch_call["name"], batch_call["counts"]["total"]) == ("2026", 3), "a name of digits is a name"
+    named = f"batch_call_id={batch_call['batch_call_id']}"
+    found = answer(CliRunner().invoke(cli, ["call", "get_batch_call", named, "task_status=busy, pending", "limit=2"]))
+    assert len(found["tasks"]) == 2
+    for nobody in ("busy", '["busy"]'):
+        found = answer(CliRunner().invoke(cli, ["call", "get_batch_call", named, f"task_status={nobody}"]))
+        assert "tasks" not in found
+
+
+def test_on_a_terminal_the_result_is_in_words_and_what_is_next_is_a_command(
+    call: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "files").mkdir()
+    rows = f"phone,name\n{PEOPLE[0]},A\u009b31m B\n{PEOPLE[0]},\n{PEOPLE[1]},\n"
+    (tmp_path / "files" / "a list.csv").write_text(rows, encoding="utf-8")
+    monkeypatch.setattr("batchcall_mcp.cli.call._is_read_by_a_person", lambda: True)
+    checked = call("check_batch_call", {"tasks_file": "a list.csv", "from_number": FROM, "window": ALWAYS})
+    assert checked.exit_code == DONE
+    summary, skipped, following = checked.stdout.splitlines()
+    assert summary.startswith("2 of 3 rows can be called")
+    assert skipped == f"  line 3: {PEOPLE[0]} is already on line 2"
+    assert following.startswith("Next: batchcall-mcp call create_batch_call ")
+    made = CliRunner().invoke(cli, shlex.split(following)[2:])
+    assert made.exit_code == DONE, made.output
+    summary, *_notes, following = made.stdout.splitlines()
+    assert summary.startswith("Made the draft")
+    read = CliRunner().invoke(cli, ["call", "get_batch_call", shlex.split(following)[-1]])
+    assert read.stdout.splitlines()[1:3] == [f"  {PEOPLE[0]}  pending  A 31m B", f"  {PEOPLE[1]}  pending"]
 
 
 def test_arguments_come_from_stdin_too_and_stdout_is_utf_8_in_any_locale(call: Command) -> None:

@@ -30,7 +30,8 @@ DOCUMENTS = [
     page.relative_to(ROOT).as_posix()
     for page in sorted(
         [
-            *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "plugins/batchcall/README.md")),
+            *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
+            ROOT / "plugins/batchcall/README.md",
             *ROOT.glob("docs/**/*.md"),
             *ROOT.glob("skills/*/SKILL.md"),
         ]

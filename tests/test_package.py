@@ -41,6 +41,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {name.split("/")[0] for name in names} == {"batchcall_mcp", dist_info}
     assert {
         "batchcall_mcp/py.typed",
+        "batchcall_mcp/fast_start.snapshot",
         "batchcall_mcp/examples/customers.csv",
         "batchcall_mcp/examples/do-not-call.txt",
         f"{dist_info}/licenses/LICENSE",
@@ -188,9 +189,9 @@ def _installed(python: str) -> set[str]:
     return set(found.stdout.split())
 
 
-def test_the_page_of_clients_shows_mcp_json_as_it_is() -> None:
+def test_the_page_about_installing_shows_mcp_json_as_it_is() -> None:
     entry = (ROOT / "mcp.json").read_text(encoding="utf-8").strip()
-    assert entry in (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+    assert entry in (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.timeout(300)

@@ -16,15 +16,15 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(enco
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 DEPENDENCIES: list[str] = [
     *PROJECT["project"]["dependencies"],
-    *(one for extra, members in EXTRAS.items() if extra != "dev" for one in members),
+    *EXTRAS["postgres"],
 ]
 REASONS = (ROOT / "docs/decisions/dependencies.md").read_text(encoding="utf-8")
 REASONS_OF_TESTS = (ROOT / "docs/decisions/development-dependencies.md").read_text(encoding="utf-8")
-ITSELF = "batchcall-mcp[postgres]"
-"""The tests need what the extra brings."""
-EXTRAS["dev"].remove(ITSELF)
+ITSELF = {"batchcall-mcp[docs]", "batchcall-mcp[postgres]"}
+"""The tests need what the extras bring."""
+OF_TESTS = [*EXTRAS["docs"], *(one for one in EXTRAS["dev"] if one not in ITSELF)]
 MOST_MANDATORY = 20
-EXPLAINED = [(one, REASONS) for one in DEPENDENCIES] + [(one, REASONS_OF_TESTS) for one in EXTRAS["dev"]]
+EXPLAINED = [(one, REASONS) for one in DEPENDENCIES] + [(one, REASONS_OF_TESTS) for one in OF_TESTS]
 CALENDAR_VERSIONS = {"tzdata"}
 """Data without an API: the newest is always meant, or summer times are wrong."""
 
@@ -52,7 +52,7 @@ def test_what_only_some_need_is_an_extra() -> None:
     assert {name_of(one) for one in EXTRAS["postgres"]} == {"dbos", "psycopg"}
 
 
-@pytest.mark.parametrize("requirement", [*DEPENDENCIES, *EXTRAS["dev"]])
+@pytest.mark.parametrize("requirement", [*DEPENDENCIES, *OF_TESTS])
 def test_every_dependency_has_a_lower_and_an_upper_bound(requirement: str) -> None:
     assert ">=" in requirement
     assert ("<" in requirement) != (name_of(requirement) in CALENDAR_VERSIONS)
@@ -67,7 +67,7 @@ def test_every_dependency_has_its_reason(requirement: str, page: str) -> None:
 
 @pytest.mark.parametrize(
     ("page", "requirements"),
-    [(REASONS, DEPENDENCIES), (REASONS_OF_TESTS, EXTRAS["dev"])],
+    [(REASONS, DEPENDENCIES), (REASONS_OF_TESTS, OF_TESTS)],
     ids=["of the package", "of the tests"],
 )
 def test_no_reason_is_left_of_a_dependency_that_went(page: str, requirements: list[str]) -> None:

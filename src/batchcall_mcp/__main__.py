@@ -1,7 +1,10 @@
 """Runs `batchcall-mcp`, which is the same as `python -m batchcall_mcp`: alone it speaks MCP over stdin and stdout."""
 
+from __future__ import annotations
+
 import gc
 import sys
+from io import BufferedReader, FileIO
 
 AT_A_TERMINAL = """\
 batchcall-mcp is an MCP server: an MCP client starts it and speaks to it over stdin and stdout. This is a terminal,
@@ -26,9 +29,10 @@ def main() -> None:
             sys.stderr.write(AT_A_TERMINAL)
             raise SystemExit(2)
         if len(sys.argv) == 1:
+            taken = _begun_fast()
             from batchcall_mcp.server.startup import serve_stdio
 
-            serve_stdio()
+            serve_stdio(taken)
         else:
             from batchcall_mcp.cli import cli
 
@@ -36,6 +40,15 @@ def main() -> None:
     except ConfigurationError as error:
         sys.stderr.write(f"batchcall-mcp: {error}\n")
         raise SystemExit(2) from None
+
+
+def _begun_fast() -> tuple[BufferedReader, FileIO] | None:
+    """The client's ends of the pipes, if it is being answered already; None: the server starts in the ordinary way."""
+    try:
+        from batchcall_mcp import fast_start
+    except ImportError:  # it can be left out
+        return None
+    return fast_start.begin()
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ _MIGRATING: Final = threading.Lock()
 LONGEST_WAIT_S = 30.0
 """For another process's transaction."""
 _LOOKS_EVERY_S: Final = 0.001
+_LOOKS_AGAIN_S: Final = 0.05
 _PRIMARY_CODE: Final = 0xFF
 """The part of an SQLite error code that its extended codes have in common."""
 CLOCKS_APART: Final = timedelta(minutes=1)
@@ -282,6 +283,46 @@ def _shorten(error: BaseException) -> None:
     message = getattr(getattr(error, "diag", None), "message_primary", None)
     if message:
         error.args = (f"{message} (SQLSTATE {getattr(error, 'sqlstate', None)})",)
+
+
+def leave_no_trace(engine: sa.Engine, tables: Iterable[str], wait_s: float = LONGEST_WAIT_S) -> bool:
+    """Have the file of a SQLite database hold nothing but its rows: what was deleted or changed stays in it until then.
+
+    It is rewritten, in its place, and its write-ahead log is emptied. Blocks writers meanwhile; waits for readers.
+    PostgreSQL is asked to vacuum the tables, which it does where the role may.
+
+    Returns:
+        Whether all of it was done in time.
+    """
+    if engine.dialect.name == _POSTGRESQL:
+        try:
+            with engine.connect() as vacuuming:
+                vacuuming.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(f"VACUUM {', '.join(tables)}")
+        except sa.exc.DBAPIError:
+            return False
+        return True
+    end = monotonic() + wait_s
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {round(wait_s * 1000)}")
+        cursor.execute("PRAGMA secure_delete = ON")
+        cursor.execute("VACUUM")
+        while _read_one(cursor, "PRAGMA wal_checkpoint(TRUNCATE)"):
+            if monotonic() >= end:
+                return False
+            sleep(_LOOKS_AGAIN_S)
+    except sqlite3.OperationalError as error:
+        LOG.info("%s was not rewritten: %s", engine.url.database, error)
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def _read_one(cursor: Any, statement: str) -> Any:
+    cursor.execute(statement)
+    return cursor.fetchone()[0]
 
 
 def copy_rows(tx: sa.Connection, into: str, rows: Iterable[Sequence[object]]) -> None:

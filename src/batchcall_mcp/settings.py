@@ -53,68 +53,147 @@ def _documents_folder() -> tuple[Path, ...]:
 
 
 class Settings(BaseSettings):
-    """The operator's settings. Read with `Settings.load()`, which turns a bad value into a ConfigurationError."""
+    """The operator's settings. Read with `Settings.load()`, which turns a bad value into a ConfigurationError.
+
+    What stands below a field is what docs/settings.md says of it (`python -m documentation`).
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     backend: str | None = None
+    """A name in [backends](backends.md), or one that another package adds. If it is not set: `batchcall` if a key
+    or URL is set, else `dialer`.
+    """
     url: str | None = None
+    """Base URL; the backend's paths are appended. If it is not set: the backend's own."""
     api_key: SecretStr | None = None
+    """The key of the account, over stdio."""
     api_secret: SecretStr | None = None
+    """The secret of the account, over stdio, for backends that have two keys."""
     mode: Mode = "full"
+    """`draft`: nothing that dials. `read-only`: nothing that changes. Over HTTP a request may ask for less:
+    `X-BATCHCALL-MODE`.
+    """
     confirm: Confirm = "auto"
+    """[Who asks](questions.md#who-asks) before phones ring."""
     approval_page: Literal["auto", "off"] = "auto"
+    """`off`: no approval page; a client that cannot ask needs `batchcall-mcp approve`."""
     max_calls_per_launch: Annotated[int | None, Field(ge=1)] = None
+    """A launch of more people is refused, and so is an addition that makes a list longer than this."""
     max_calls_per_day: Annotated[int | None, Field(ge=1)] = None
+    """Launches of more people in total, on one day (UTC), are refused."""
     cost_per_minute: Annotated[Money | None, NoDecode] = None
-    """Of one call; see `guard.preflight.cost`."""
+    """What a minute of a call costs: questions and checks say [about what a launch costs](how-to/what-it-costs.md).
+    If it is not set: the backend's own, where it reports one.
+    """
     max_cost_per_launch: Annotated[Money | None, NoDecode] = None
+    """A launch that may cost more, all retries counted, is refused; one whose cost is not known, too. All three
+    amounts are in one currency.
+    """
     max_cost_per_day: Annotated[Money | None, NoDecode] = None
+    """The same for the launches of one day (UTC) together."""
     skip_people_max: Annotated[float, Field(ge=0, le=100)] = 10
-    """Percent of the people of a launch."""
+    """With `BATCHCALL_CONFIRM=off`: a launch that would skip more people is refused."""
     accept_no_stop: bool = False
+    """With `BATCHCALL_CONFIRM=off`: `true` launches on a backend that cannot stop calls."""
     default_region: Annotated[str | None, Field(pattern="^[A-Z]{2}$")] = None
+    """Country of numbers without `+`, such as `US` or `us`. If it is not set, they are invalid."""
     files: Annotated[tuple[Path, ...], NoDecode] = Field(default_factory=_documents_folder)
+    """Folders that `tasks_file` may name. The first is created with a sample list if it does not exist; exports go
+    to its folder `exports`, which is never read as a list.
+    """
     do_not_call: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Files of numbers that are never called, one number per line. A number of an earlier numbering plan (Mexico,
+    Brazil, Benin) also blocks today's number; lines with numbers that nobody has are reported at start and in each
+    preflight.
+    """
     require_consent: Annotated[str | None, Field(min_length=1, max_length=200)] = None
-    """The column of a list (a variable of a task) without whose yes nobody is called."""
+    """Column of a list (variable of a task) that must say `yes`, `true`, `y` or `1`; other rows are skipped
+    ([opt-outs and consent](how-to/opt-outs.md)).
+    """
     calling_hours: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)$")] = (
         "08:00-21:00"
     )
+    """In the called person's own time zone ([calling rules](calling-rules.md))."""
     data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("batchcall-mcp", appauthor=False)))
+    """The ledger, `audit.jsonl`, `STOP`; the dialer's database and `carrier.jsonl`."""
     database_url: SecretStr | None = None
+    """For the ledger and the dialer, where several processes serve; needs the extra `batchcall-mcp[postgres]`. If
+    it is not set: SQLite in the data folder.
+    """
     request_timeout_s: Annotated[float, Field(gt=0, le=300)] = 15
+    """Time limit in seconds for one try as a whole."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Host names over HTTP in addition to localhost."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Of the log on stderr; numbers are masked in it."""
     log_format: Literal["text", "json"] = "text"
+    """`json`: one object a line, masked alike."""
+    retention_days: Annotated[int | None, Field(ge=1, le=36_500)] = None
+    """How many days after their batch call people are kept ([privacy](privacy.md)). If it is not set: until somebody
+    has them erased.
+    """
+    fast_start: Literal["on", "off"] = "on"
+    """`off`: over stdio the handshake and the lists are not answered from a snapshot while the server starts."""
     late_start_minutes: Annotated[int, Field(ge=0, le=525_600)] = 60
-    """0: a batch call whose time was missed dials as soon as the dialer runs again."""
+    """A batch call that was due for longer while no dialer ran is paused and asks. `0`: it dials on."""
     min_gap_minutes: Annotated[float, Field(ge=0, le=1440, allow_inf_nan=False)] = 15
+    """Between dials of one number by different batch calls; `0`: none. The simulated carrier ignores it."""
     undo_seconds: Annotated[int | None, Field(ge=0, le=3600)] = None
-    """How long a launch that dials now waits after the yes; None: see `guard.preflight.undo`."""
+    """A launch that says "now" starts so much later and can be [cancelled until then](how-to/think-again.md). If it
+    is not set: `60` on the dialer with real phones and 50 people or more, else `0`.
+    """
     test_numbers: Annotated[tuple[str, ...], NoDecode] = ()
-    """E.164: the only ones that a test call may dial."""
+    """Your own numbers, in E.164, that may be called [to hear it first](how-to/hear-it-first.md)."""
     simulated_speed: Annotated[float, Field(gt=0, le=10_000)] = 20
+    """How much faster than real time the simulated carrier runs."""
     carrier: str | None = None
-    """Through which the dialer places its calls; see `dialer.carriers.registry`. What follows is about its account."""
+    """Through which account the built-in dialer rings [real phones](carriers/README.md): `simulated`, `twilio`,
+    `retell`, `vapi`, `elevenlabs`, `bland`, or one that another package adds. A batch call belongs to the carrier
+    with which it was created. If it is not set: `simulated`.
+    """
     carrier_url: str | None = None
+    """Base URL of the carrier's API, such as SignalWire's; `https://`, or `http://` to this machine. If it is not
+    set: the vendor's own.
+    """
     carrier_key: SecretStr | None = None
+    """The key of the carrier's account, which pays (Twilio: the account SID)."""
     carrier_secret: SecretStr | None = None
+    """Twilio: the auth token. Vapi, ElevenLabs, Bland: what signs their reports."""
     carrier_concurrency: Annotated[int | None, Field(ge=1, le=1000)] = None
-    """Most calls at once, over all processes; None: the carrier's default."""
+    """Most calls at once, over all batch calls and processes of the account. If it is not set: Twilio and Retell
+    `10`, Vapi and Bland `8`, ElevenLabs `5`.
+    """
     carrier_calls_per_second: Annotated[float | None, Field(gt=0, le=1000, allow_inf_nan=False)] = None
+    """Most calls that begin in one second, over the same. If it is not set: `1`."""
     agents: Path | None = None
-    """The TOML file that says what is spoken, where the carrier has no agents of its own."""
+    """The TOML file that says what is spoken, for [Twilio](carriers/twilio.md)."""
     public_url: str | None = None
-    """Where the carrier reaches `batchcall-mcp dialer`."""
+    """Where the vendor reaches `batchcall-mcp dialer` for [its
+    reports](carriers/README.md#reports-from-the-vendor-optional) and for key presses.
+    """
     countries: Annotated[frozenset[str] | None, NoDecode] = None
-    """ISO 3166 codes of those that may be called; None: those of the caller numbers."""
+    """Countries that may be called, such as `US, GB`; emergency, premium-rate, shared-cost and unknown numbers are
+    never called. If it is not set: those of the account's caller numbers.
+    """
     rate_limit: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Requests a second that `batchcall-mcp dialer` accepts from each key, and `batchcall-mcp serve` from each key
+    pair.
+    """
     webhooks_to_private_addresses: bool = False
+    """The dialer's webhooks may go to private addresses, and to those over http."""
     predial_url: str | None = None
+    """A service of yours that the dialer asks [before each dial](how-to/ask-before-each-dial.md); `https://`, or
+    `http://` to this machine.
+    """
     predial_secret: Annotated[SecretStr | None, Field(validate_default=True)] = None
+    """The secret that signs these questions: `whsec_` and at least 24 bytes in base64."""
     notify_url: str | None = None
+    """Where [notifications](how-to/nightly.md#notifications) go: launched, refused, unknown, stopped, late,
+    finished; `https://`, or `http://` to this machine.
+    """
     notify_secret: Annotated[SecretStr | None, Field(validate_default=True)] = None
+    """The secret that signs them: `whsec_` and at least 24 bytes in base64."""
 
     @field_validator("default_region", mode="before")
     @classmethod

@@ -32,7 +32,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
         listening.close()
         raise ConfigurationError(
             f"Cannot listen on {_place(host, port)}: {error.strerror or error}. Nothing was started. "
-            "Choose another --host or --port."
+            "Choose another --host or --port; --port 0 picks a free one."
         ) from None
 
 

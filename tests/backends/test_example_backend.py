@@ -1,8 +1,6 @@
-"""The example of docs/writing-a-backend.md, outside the package: its own test, and the code that the page quotes."""
+"""The example of docs/writing-a-backend.md, outside the package: its own test. `tests/documented` holds the quotes."""
 
 from __future__ import annotations
-
-import re
 
 from test_acme_backend import test_contract
 
@@ -15,18 +13,6 @@ __all__ = ["test_contract"]
 PAGE = ROOT / "docs" / "writing-a-backend.md"
 BEGIN = "<!-- checks, from batchcall_mcp.testing: begin -->"
 END = "<!-- generated: end -->"
-
-
-def test_the_page_quotes_the_example() -> None:
-    """Each block of Python stands in the example as it is on the page, but for its indentation."""
-    example = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "examples/backend").glob("*.py")))
-    quoted = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(quoted) >= 6
-    assert [block for block in quoted if unindented(block) not in unindented(example)] == []
-
-
-def unindented(text: str) -> str:
-    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def test_the_page_lists_every_check() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from batchcall_mcp.batch_calls.export import _store
 from tests.server.transports import ROOT
 
 STORE = """
@@ -55,6 +58,12 @@ def run(program: str, *arguments: str) -> list[str]:
 def test_an_export_that_cannot_be_written_to_its_end_leaves_no_file(tmp_path: Path) -> None:
     assert run(STORE, str(tmp_path), "300000") == ["OSError", "[]"]
     assert run(STORE, str(tmp_path), "3000000") == ["bc_1.csv", "['bc_1.csv']"]
+
+
+def test_only_its_owner_may_read_an_export(tmp_path: Path) -> None:
+    """Names, numbers and what was said, in a folder of documents that others of the machine may look into."""
+    path = _store(tmp_path / "exports", "bc_1", "csv", io.StringIO("number\n"))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_an_export_for_which_temporary_files_have_no_room_says_so() -> None:

@@ -253,10 +253,10 @@ def test_the_entry_starts_what_is_installed_here_and_uvx_where_uvx_runs(tmp_path
 
 
 def test_the_page_about_clients_names_each_file_and_its_documentation() -> None:
-    page = (ROOT / "docs/clients.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/install.md").read_text(encoding="utf-8")
     for client in CLIENTS:
-        row = next(line for line in page.splitlines() if line.startswith(f"| {client.title} |"))
-        assert (f"`{client.name}`" in row, client.documented in row) == (True, True)
+        row = next(line for line in page.splitlines() if line.startswith(f"| {client.title} | `{client.name}` |"))
+        assert client.documented in row
         assert Path(client.file).name in row
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import tomllib
 from pathlib import Path
@@ -10,11 +11,13 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 from click.testing import CliRunner, Result
+from pydantic import SecretStr
 
 from batchcall_mcp.cli import cli
 from batchcall_mcp.cli.setup.answers import CARRIERS
 from batchcall_mcp.cli.setup.clients import CLIENTS, Client, Machine
 from batchcall_mcp.dialer.carriers import registry
+from batchcall_mcp.server.startup import load_settings_of_init
 from batchcall_mcp.settings import Settings, settings_file
 from tests.cli.conftest import contents
 from tests.vendors import zudu
@@ -139,8 +142,20 @@ async def test_vs_code_alone_keeps_the_key_itself(home: Path, monkeypatch: pytes
         ended = await run_init("--backend", "zudu", "--url", url, "--yes", "--client", "vscode")
         assert ended.exit_code == 0, ended.output
         assert "VS Code asks for this at its first start" in ended.output
-        assert "`batchcall-mcp stop` needs it too" in ended.output
         assert all(zudu.KEY.encode() not in one for one in contents(home).values() if isinstance(one, bytes))
+        # With exactly what the last lines name, `stop` and `approve` are at this account.
+        said = ended.output.split("In a terminal, ")[1]
+        assert said.startswith("`batchcall-mcp stop` and `approve` need it too. Set there ")
+        assert set(re.findall(r"BATCHCALL_\w+", said)) == {
+            f"BATCHCALL_{name}" for name in ("API_KEY", "API_SECRET", "ENV_FILE")
+        }
+        for name in ("DATA_DIR", "FILES", "APPROVAL_PAGE"):
+            monkeypatch.delenv(f"BATCHCALL_{name}", raising=False)
+        alone = load_settings_of_init()
+        assert (alone.backend, alone.url) != ("zudu", url)
+        monkeypatch.setenv("BATCHCALL_ENV_FILE", re.findall(r"BATCHCALL_ENV_FILE=(\S+),", said)[0])
+        named = load_settings_of_init()
+        assert (named.backend, named.url, named.api_key) == ("zudu", url, SecretStr(zudu.KEY))
         # With another client next to it, the file has it.
         assert (await run_init("--yes", "--client", "vscode", "--client", "cursor")).exit_code == 0
     assert zudu.KEY in settings_file().read_text("utf-8")

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import anyio
@@ -43,7 +44,16 @@ from tests.dialer.conftest import Clock, eventually
 from tests.dialer.hooks import LOCAL, SECRET, add_messages, add_webhook, message, opened, turn
 from tests.dialer.receiver import Received, Receiver, receiving, status
 from tests.dialer.test_outbox import new_batch_call
+from tests.documented.markdown import Block, parts_of
 from tests.postgresql import postgresql_url
+from tests.server.transports import ROOT
+
+(DOCUMENTED,) = (
+    part.text
+    for part in parts_of((ROOT / "docs" / "dialer.md").read_text(encoding="utf-8"))
+    if isinstance(part, Block) and part.language == "python"
+)
+"""How the page verifies a message."""
 
 
 @pytest.fixture
@@ -70,7 +80,9 @@ async def running(deliveries: Deliveries) -> AsyncIterator[None]:
             deliveries.stop()
 
 
-async def test_a_message_arrives_with_a_signature_that_verifies(tmp_path: Path, receiver: Receiver) -> None:
+async def test_a_message_arrives_with_a_signature_that_verifies(
+    tmp_path: Path, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = opened(tmp_path, lambda: utc_now().astimezone(ZoneInfo("Asia/Tokyo")))
     add_webhook(store, receiver.url("/hook?token=1"))
     with store.writing() as tx:
@@ -85,6 +97,10 @@ async def test_a_message_arrives_with_a_signature_that_verifies(tmp_path: Path, 
     assert received.message_id == message_id
     assert received.path == "/hook?token=1"
     assert received.headers["content-type"] == "application/json"
+    documented: dict[str, Any] = {}
+    exec(DOCUMENTED.replace("whsec_…", SECRET), documented)
+    documented["receive"](received.headers, received.body)
+    assert capsys.readouterr().out.startswith(f"{message_id} batch_call.completed {{")
     store.close()
 
 

@@ -1,8 +1,7 @@
-"""Restoring an old back-up, as docs/dialer.md has it, dials nobody a second time."""
+"""A dialer on an old back-up dials nobody a second time; tests/operator/test_backup_page.py follows the whole page."""
 
 from __future__ import annotations
 
-import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -16,14 +15,6 @@ from tests.dialer.conftest import NewCaller, numbers
 from tests.dialer.test_copied_database import ADOPT
 from tests.operator.processes import command, variables
 
-DOCUMENTED = (Path(__file__).parents[2] / "docs" / "dialer.md").read_text(encoding="utf-8")
-
-
-def documented(pattern: str) -> str:
-    found = re.search(pattern, DOCUMENTED, re.DOTALL)
-    assert found is not None
-    return found[1]
-
 
 def run(database: Path, statement: str) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
@@ -36,24 +27,18 @@ def restore(copy: Path, database: Path) -> None:
         Path(f"{database}{suffix}").unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("paused", [True, False])
-async def test_a_restored_database_that_was_paused_first_dials_nobody(
-    new_caller: NewCaller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paused: bool
-) -> None:
-    """Without the statement too, because the file next to the database knows; adopted and resumed, it goes on."""
-    monkeypatch.chdir(tmp_path)
+async def test_a_restored_database_dials_nobody(new_caller: NewCaller, tmp_path: Path) -> None:
+    """Because the file next to the database knows; adopted and resumed, it goes on."""
     database = tmp_path / "dialer.db"
     async with new_caller(start=False) as caller:
         batch_call_id = await caller.create(numbers(5), send_now=True)
         # The copy is made while the dialer is open, with everything still in the write-ahead log.
-        run(database, documented(r'sqlite3 dialer\.db "(VACUUM INTO [^"]*)"'))
+        run(database, f"VACUUM INTO '{tmp_path / 'backup.db'}'")
     async with new_caller() as caller:
         await caller.until_status(batch_call_id, "completed")
     assert len(caller.dialled()) == 5
 
     restore(tmp_path / "backup.db", database)
-    if paused:
-        run(database, documented(r"```sql\n(.*?)```"))
     async with new_caller() as caller:
         await caller.until_status(batch_call_id, "paused")
         refused = await caller.ask("POST", f"/batch-call/{batch_call_id}/resume", status=409)

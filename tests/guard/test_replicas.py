@@ -20,13 +20,15 @@ from mcp.client import ClientRequestContext
 from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult
 
 from tests import forked
+from tests.operator.processes import command, terminal
+from tests.operator.processes import variables as of_operator
 from tests.postgresql import postgresql_url
 from tests.server.between import between
 from tests.server.transports import ROOT, Way, client_of
 from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.zudu import Zudu
-from tests.walks.stage import FROM, NEW_YORK, Model, Person, number
+from tests.walks.stage import ALWAYS, FROM, NEW_YORK, Model, Person, dials, number, numbers
 
 PEOPLE = [number(NEW_YORK, line) for line in (0, 1, 2)]
 TASKS = [{"to_number": one} for one in PEOPLE]
@@ -245,3 +247,38 @@ async def test_behind_a_proxy_that_takes_turns_two_servers_are_one(tmp_path: Pat
             for _ in urls:
                 assert (await http.get(exported["file"])).text.count("\n") == 1 + len(PEOPLE)
         assert min(proxy.connections[url] for url in urls) > 5
+
+
+async def test_a_client_that_cannot_be_asked_is_approved_in_a_terminal_and_both_replicas_dial_once(
+    tmp_path: Path,
+) -> None:
+    """A client of 2025 without a session, the built-in dialer in both servers, and an operator on a third machine."""
+    shared = {"database_url": postgresql_url(), "confirm": "person", "calling_hours": "00:00-24:00"}
+    served = shared | {"simulated_speed": "1000", "allowed_hosts": "127.0.0.1"}
+    operator = of_operator(tmp_path / "three", **shared)
+    made = await command(operator, "dialer", "keys", "create")
+    pair = re.findall(r"BATCHCALL_API_(KEY|SECRET)=(\S+)", made.out)
+    headers = {f"X-API-{name}": value for name, value in pair} | {"connection": "close"}
+    async with (
+        serving(tmp_path / "one", sessions=False, **served) as one,
+        serving(tmp_path / "two", sessions=False, **served) as two,
+        between((one, two)) as proxy,
+        client_of(proxy.url, Way("stateless", "legacy"), headers=headers) as client,
+    ):
+        model = Model(client)
+        people = [{"to_number": each} for each in numbers(2000)[::50]]
+        create = {"from_number": FROM, "tasks": people, "idempotency_key": "november", "window": ALWAYS}
+        drafts = [await model.call("create_batch_call", **create, max_concurrency=10) for _ in range(3)]
+        launch = {"batch_call_id": drafts[0]["batch_call"]["batch_call_id"], "trigger_timestamp": "now"}
+        assert ["replayed" in each for each in drafts] == [False, True, True]
+        for _ in range(2):
+            assert (await model.call("start_batch_call", **launch))["result"] == "waiting_for_person"
+        async with terminal(operator, "approve") as screen:
+            await screen.shows("type the number of people who would be called")
+            assert await screen.types(str(len(people))) == 0
+        begun = [await model.call("start_batch_call", **launch) for _ in range(3)]
+        assert ["replayed" in each for each in begun] == [False, True, True]
+        done = await model.call("watch_batch_call", batch_call_id=launch["batch_call_id"], timeout_seconds=60)
+        assert done["batch_call"]["status"] == "completed"
+    rang = dials(tmp_path / "one") + dials(tmp_path / "two")
+    assert rang.total() == len(rang) == len(people)

@@ -198,3 +198,9 @@ def test_a_page_says_that_nothing_is_in_the_registry_exactly_until_there_is(page
 def test_the_page_names_the_bundle_of_this_version() -> None:
     page = (ROOT / "docs/install.md").read_text(encoding="utf-8")
     assert set(re.findall(r"[\w.-]+\.mcpb", page)) == {manifests.bundle_name(OF)}
+
+
+def test_vulnerabilities_are_reported_to_the_repository_of_the_project() -> None:
+    page = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert re.findall(r"https?://[^\s>)]+", page) == [f"{OF.home}/security/advisories/new"]
+    assert "](SECURITY.md)" in (ROOT / "README.md").read_text(encoding="utf-8")

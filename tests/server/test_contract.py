@@ -12,7 +12,6 @@ import pytest
 from mcp.types import ListToolsResult, Tool
 
 from tests.server.contract import RENEW, RICHEST, SNAPSHOTS, SURFACES, Surface, files, merged, reported
-from tests.server.tool_table import PAGE, renewed
 
 MOST_BYTES = 13_200
 """Of names, descriptions and schemas of arguments: what a model reads, whatever it does."""
@@ -49,6 +48,16 @@ def test_the_snapshots_say_all_of_every_surface(surface: Surface) -> None:
     richest = kept("surfaces", str(RICHEST))
     richest["tools"] = {name: kept("tools", name) for name in richest["order"]}
     assert merged(richest, kept("surfaces", str(surface)) if surface != RICHEST else {}) == surface.described()
+
+
+@every_surface
+def test_a_model_names_no_address_and_no_path_but_that_of_a_list(surface: Surface) -> None:
+    """Where anything is sent to is the operator's; a list is read from the folders that he named."""
+    named = {name for tool in surface.tools() for name in tool.input_schema["properties"]}
+    assert {name for name in named if re.search("url|uri|host|address|path|folder|file|hook", name)} <= {
+        "tasks_file",
+        "add_tasks_file",
+    }
 
 
 @every_surface
@@ -194,8 +203,3 @@ def nodes(schema: Any) -> Iterator[dict[str, Any]]:
             for inner in part.values() if key in {"properties", "$defs"} else [part]:
                 if key not in {"enum", "default"}:
                     yield from nodes(inner)
-
-
-def test_the_table_of_tools_in_the_documents_is_theirs() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    assert renewed(page) == page, "The tools changed: python -m tests.server.tool_table"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 
 from batchcall_mcp.backends.base import Backend, Never, ReadTasks, read_with_tasks
 from batchcall_mcp.backends.capabilities import Operation, unsupported
@@ -195,13 +197,17 @@ class CallContext:
         seen = await (await self.sender()).seen(self.backend_address, batch_call_id)
         return *await read_with_tasks(self.backend, batch_call_id), seen
 
-    def do_not_call(self) -> DoNotCall:
-        """The operator's lists, read for every call: a number added a minute ago is not called. Blocks.
+    async def do_not_call(self) -> DoNotCall:
+        """The operator's lists, and who was forgotten, read for every call: a number added a minute ago is not called.
 
         Raises:
             BatchCallError: one of them cannot be read.
         """
-        return read_do_not_call_lists(self.settings.do_not_call, self.settings.default_region)
+        forgotten = (await self.open_ledger()).forgotten
+        read = partial(read_do_not_call_lists, self.settings.do_not_call, self.settings.default_region)
+        listed = await anyio.to_thread.run_sync(read)
+        known = await anyio.to_thread.run_sync(forgotten.known)
+        return replace(listed, forgotten=known, hashed=forgotten.hashed)
 
     def every_task(
         self,

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -261,12 +262,17 @@ def _store(folder: Path, batch_call_id: str, form: Format, text: TextIO) -> Path
     folder.mkdir(parents=True, exist_ok=True)
     for path in _free_names(folder, batch_call_id, form):
         try:
-            with path.open("x", encoding="utf-8", newline="") as file:
+            # Readable by its owner only, as the databases are: it has names, numbers and what was said.
+            with open(path, "x", encoding="utf-8", newline="", opener=_private) as file:
                 _pour(text, file, path)
         except FileExistsError:
             continue
         return path
     raise InvalidInput(f"The folder {folder} holds too many exports of {batch_call_id}. Nothing was written.")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _pour(text: TextIO, file: TextIO, path: Path) -> None:

@@ -59,6 +59,8 @@ from batchcall_mcp.text import identifier, printable, shortened
 
 _T = TypeVar("_T")
 PAGE_BYTES = 60_000
+_TASK_BYTES = 200
+"""Of a task on the wire, without the texts that may be long."""
 _LINE = 200
 """Characters of one text of a task that stands among others."""
 _EXTRACTED_SHOWN = 10
@@ -370,17 +372,22 @@ def _on_a_page(task: CallTask, *, variables: bool) -> CallTask:
 
 def _fitting(tasks: Sequence[CallTask]) -> int:
     """How many tasks stay under PAGE_BYTES on the wire; at least one."""
+    texts = [
+        [task.name, dict(task.dynamic_variables), task.error, task.choice, task.summary, dict(task.extracted)]
+        for task in tasks
+    ]
+    if len(tasks) * _TASK_BYTES + _bytes_of(texts) <= PAGE_BYTES:  # nearly every page, at once
+        return len(tasks)
     size = 0
-    for position, task in enumerate(tasks):
-        size += 200 + len(
-            json.dumps(
-                [task.name, dict(task.dynamic_variables), task.error, task.choice, task.summary, dict(task.extracted)],
-                ensure_ascii=False,
-            ).encode()
-        )
+    for position, written in enumerate(texts):
+        size += _TASK_BYTES + _bytes_of(written)
         if size > PAGE_BYTES and position:
             return position
     return len(tasks)
+
+
+def _bytes_of(written: object) -> int:
+    return len(json.dumps(written, ensure_ascii=False).encode())
 
 
 async def list_page(context: CallContext, query: ListQuery) -> BatchCallPage:

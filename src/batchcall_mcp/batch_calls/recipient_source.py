@@ -14,6 +14,7 @@ from batchcall_mcp.errors import InvalidInput, NotSupported
 from batchcall_mcp.kept_files.caller_files import CallerFiles
 from batchcall_mcp.kept_files.records import KeptFile
 from batchcall_mcp.model import CallTask
+from batchcall_mcp.recipients.do_not_call import DoNotCall
 from batchcall_mcp.recipients.files.allowed_folders import resolve_file
 from batchcall_mcp.recipients.files.columns import Layout
 from batchcall_mcp.recipients.phone.numbers import comparable, is_comparable
@@ -71,13 +72,14 @@ async def read_source(
     if not source.given:
         raise InvalidInput("The people to call are missing: give tasks or tasks_file. Nothing was sent.")
     if source.tasks_file is None or context.local_files:
-        return await anyio.to_thread.run_sync(_read, context, source, from_number, there)
+        return await anyio.to_thread.run_sync(_read, context, source, from_number, there, await context.do_not_call())
     if context.files is None:
         raise NotSupported("This connection has no uploaded lists. Nothing was sent. Give the people as tasks.")
     uploaded = await _uploaded(context.files, source.tasks_file)
     # Its turn first: copies that wait for theirs would fill the disk.
     async with context.files.reading, context.files.copied(uploaded) as path:
-        return await anyio.to_thread.run_sync(_read, context, source, from_number, there, path)
+        never = await context.do_not_call()
+        return await anyio.to_thread.run_sync(_read, context, source, from_number, there, never, path)
 
 
 async def _uploaded(files: CallerFiles, name: str) -> KeptFile:
@@ -99,6 +101,7 @@ def _read(
     source: ListSource,
     from_number: str | None,
     there: frozenset[str],
+    never: DoNotCall,
     uploaded: Path | None = None,
 ) -> Recipients:
     settings = context.settings
@@ -107,7 +110,7 @@ def _read(
         rows=source.rows,
         timezones=source.timezones,
         default_region=source.default_region or settings.default_region,
-        do_not_call=context.do_not_call().numbers,
+        do_not_call=never,
         from_number=from_number,
         there=there,
         consent=settings.require_consent,

@@ -11,7 +11,7 @@ from typing import Literal
 import click
 
 import batchcall_mcp
-from batchcall_mcp.cli import adopt, approve, audit, call, keys, ledger, remove_gate, stop
+from batchcall_mcp.cli import adopt, approve, audit, call, forget, keys, ledger, remove_gate, stop
 from batchcall_mcp.cli.account import doctor, verify
 from batchcall_mcp.cli.setup import init
 from batchcall_mcp.server.startup import collect_garbage_again, load_settings, without_colours
@@ -129,6 +129,7 @@ for command in (
     audit.audit,
     call.call,
     doctor.doctor,
+    forget.forget,
     init.init,
     ledger.ledger,
     stop.stop,

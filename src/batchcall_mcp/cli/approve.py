@@ -50,8 +50,8 @@ def approve(question: str | None) -> None:
 def _chosen(waiting: Sequence[Approval], short_id: str | None) -> Approval | None:
     if not waiting and short_id is None:
         click.echo(
-            "No question waits for an answer. If the server has BATCHCALL_DATA_DIR or BATCHCALL_DATABASE_URL set, set "
-            "the same here."
+            "No question waits for an answer. A question waits for ten minutes; the same tool call asks it again. If "
+            "the server has BATCHCALL_DATA_DIR or BATCHCALL_DATABASE_URL set, set the same here."
         )
         return None
     by_id = {one.short_id: one for one in waiting}

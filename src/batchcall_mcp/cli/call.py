@@ -19,8 +19,10 @@ from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 import anyio
 import click
 
+from batchcall_mcp.cli.call_results import in_lines
 from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.server.startup import load_settings
+from batchcall_mcp.text import in_quotes, printable_lines
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -38,6 +40,8 @@ _CODES: Final[Mapping[str, int]] = {"outcome_unknown": UNKNOWN, "configuration_e
 _PASSES: Final = frozenset({"backend_unavailable", "rate_limited", "unexpected_response"})
 """Errors of a look that the next look may not have."""
 _CODE: Final = re.compile(r"\[(\w+)\] ")
+_NAMED: Final = re.compile(r"(\w+)=(.*)", re.DOTALL)
+_STDOUT: Final = 1
 _WATCHES_S: Final = 600
 _LOOKS_EVERY_S: Final = 10.0
 _NOBODY_DIALS: Final = (
@@ -48,17 +52,21 @@ _NOBODY_DIALS: Final = (
 
 @click.command(short_help="Run one tool under the same guard as over MCP, for cron and scripts.")
 @click.argument("tool")
-@click.argument("arguments", default="{}")
+@click.argument("arguments", nargs=-1)
 @click.option(
     "--until-finished",
     is_flag=True,
     help="Wait until the batch call of the result is over. The dialer in this process dials while it waits.",
 )
-def call(tool: str, arguments: str, *, until_finished: bool) -> None:
-    """Run one TOOL with ARGUMENTS (a JSON object; - reads it from stdin), as an MCP client would call it over stdio.
+def call(tool: str, arguments: tuple[str, ...], *, until_finished: bool) -> None:
+    """Run one TOOL, as an MCP client would call it over stdio.
 
-    The result is one line of JSON on stdout; with --until-finished a second line says how the batch call ended.
-    Messages go to stderr. Settings, limits, questions and records are those of the server (BATCHCALL_*).
+    ARGUMENTS are NAME=VALUE pairs, such as tasks_file=sample.csv limit=1 task_status=no_answer,busy, or one JSON
+    object; - reads that from stdin.
+
+    The result is one line of JSON on stdout; with --until-finished a second line says how the batch call ended. On a
+    terminal it is the summary, the people and notes in words; `| cat` shows the JSON. Messages go to stderr. Settings,
+    limits, questions and records are those of the server (BATCHCALL_*).
 
     \b
     Exit code 0  done, now or by an equal call before
@@ -69,20 +77,25 @@ def call(tool: str, arguments: str, *, until_finished: bool) -> None:
     """  # noqa: D301 - click reads the escape
     settings = load_settings()
     logging.getLogger("mcp").setLevel(logging.WARNING)  # that a tool failed is said here
-    given = _object(arguments)
+    named = _named(arguments)
+    given = {} if named is not None else _object(" ".join(arguments))
     from batchcall_mcp.notifications.notifier import CLOSES_WITHIN_S
+    from batchcall_mcp.recipients.files.sample import make_first_folder
     from batchcall_mcp.server.app import build_server
 
     # The page is a listener of this process, which ends before anybody answers.
     unattended = settings.model_copy(update={"approval_page": "off"})
     server = build_server(unattended, transport="stdio", dials=False)
     server.service.notifies_within_s = CLOSES_WITHIN_S  # the next process may run tomorrow night
+    if named is not None:
+        given = server.arguments_of(tool, named)
     problem = server.problem_with(tool, given)
     if problem is not None:
         _say(problem)
         if tool not in server.tool_names:
             _say("The tools here: " + ", ".join(server.tool_names))
         raise SystemExit(WRONG_USAGE)
+    make_first_folder(settings.files)
     raise SystemExit(anyio.run(_Call(server, tool, given, until_finished=until_finished).run))
 
 
@@ -183,7 +196,8 @@ class _Call:
             return None, _CODES.get(code or "", defect)
         structured: dict[str, Any] = answer.structured_content or {}
         _print(structured)
-        if structured.get("result") in {"confirmation_required", "waiting_for_person"}:
+        waits = structured.get("result") in {"confirmation_required", "waiting_for_person"}
+        if waits and not _is_read_by_a_person():  # else they have read it
             _say(" ".join([structured["summary"], *structured.get("notes", [])]))
         return structured, DONE
 
@@ -207,13 +221,20 @@ def _text(answer: CallToolResult) -> str:
 
 def _print(structured: Mapping[str, Any]) -> None:
     """As UTF-8, whatever the locale of cron is. The exit code says what came of the call, also on a full disk."""
-    line = json.dumps(structured, ensure_ascii=False, separators=(",", ":"))
+    if _is_read_by_a_person():
+        line = printable_lines("\n".join(in_lines(structured)))
+    else:
+        line = json.dumps(structured, ensure_ascii=False, separators=(",", ":"))
     try:
         click.echo(line.encode())
     except OSError as error:
         with click.open_file("-", "wb") as stdout:
             _to_nowhere(stdout)
         _say(f"The result could not be written to stdout ({error.strerror}). The exit code says what came of the call.")
+
+
+def _is_read_by_a_person() -> bool:
+    return os.isatty(_STDOUT)
 
 
 def _say(text: str) -> None:
@@ -229,6 +250,21 @@ def _to_nowhere(stream: IO[Any]) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+def _named(arguments: Sequence[str]) -> dict[str, str] | None:
+    """The texts of NAME=VALUE pairs; None: one JSON object is meant."""
+    found = [_NAMED.fullmatch(one) for one in arguments]
+    if len(arguments) == 1 and found[0] is None:
+        return None
+    named: dict[str, str] = {}
+    for one, pair in zip(arguments, found, strict=True):
+        if pair is None:
+            _wrong(f"{in_quotes(one)} is not a pair NAME=VALUE; put quotation marks around a value that has blanks.")
+        if pair[1] in named:
+            _wrong(f"{pair[1]} stands twice in the arguments, and which of them is meant is not clear.")
+        named[pair[1]] = pair[2]
+    return named
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from batchcall_mcp.calling_hours import parse_calling_hours
 from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.dialer.carriers import registry
 from batchcall_mcp.dialer.carriers.base import Carrier, ReportsCalls
-from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
+from batchcall_mcp.dialer.carriers.simulated import CARRIER_RECORD, SimulatedCarrier
 from batchcall_mcp.dialer.engine import heartbeat
 from batchcall_mcp.dialer.engine.engine import AWAY, BACK, OUTAGE, POLL_SECONDS
 from batchcall_mcp.dialer.engine.heartbeat import BEAT_SECONDS
@@ -36,6 +36,7 @@ from batchcall_mcp.dialer.rest.rate_limiter import Limiter
 from batchcall_mcp.dialer.rest.routes import ApiDependencies, build_app
 from batchcall_mcp.dialer.rest.service import Service
 from batchcall_mcp.dialer.rest.webhook_service import WebhookService
+from batchcall_mcp.dialer.retention import Retention
 from batchcall_mcp.dialer.storage import api_keys, do_not_call, installation
 from batchcall_mcp.dialer.storage.api_keys import LOCAL
 from batchcall_mcp.dialer.storage.do_not_call import DoNotCallFiles
@@ -85,6 +86,7 @@ class EmbeddedDialer:
         test_numbers: those that a test call (`test_of`) may dial whatever the daily cap and `min_gap` say.
         predial: who is asked before each dial; None: nobody.
         tell: gets a notice of each batch call that is late or over.
+        retention: how long after their batch call people are erased; None: never.
         public_url: where the carrier's vendor finds this app, to report calls by itself; None: it does not.
     """
 
@@ -113,6 +115,7 @@ class EmbeddedDialer:
         predial: PredialUrl | None = None,
         tell: Tell = tell_nobody,
         public_url: str | None = None,
+        retention: timedelta | None = None,
     ) -> None:
         self.credentials: Final = api_keys.new_pair()
         self._database = database or data_dir / "dialer.db"
@@ -121,9 +124,11 @@ class EmbeddedDialer:
         self._webhook_addresses = webhook_addresses or WebhookAddresses()
         self._predial = predial
         self._tell = tell
+        self._retention = retention
+        self._record = data_dir / CARRIER_RECORD
         self._do_not_call = DoNotCallFiles(do_not_call, default_region)
         self._carrier: Final[Carrier] = carrier or SimulatedCarrier(
-            data_dir / "carrier.jsonl", speed=simulated_speed, clock=clock, capacity=capacity
+            data_dir / CARRIER_RECORD, speed=simulated_speed, clock=clock, capacity=capacity
         )
         simulator = self._carrier if isinstance(self._carrier, SimulatedCarrier) else None
         self._simulator: Final = simulator
@@ -194,6 +199,7 @@ class EmbeddedDialer:
             predial=PredialUrl.of(settings),
             tell=tell,
             public_url=settings.public_url,
+            retention=None if settings.retention_days is None else timedelta(days=settings.retention_days),
         )
 
     def store(self) -> Store:
@@ -355,6 +361,9 @@ class EmbeddedDialer:
 
         deliveries = Deliveries(store, self._webhook_addresses)
         sending = loop.create_task(deliveries.run())
+        erasing = None
+        if self._retention is not None:
+            erasing = loop.create_task(Retention(store, self._retention, self._record).run())
         try:
             await supervisor.run(self._closing, launched)
         finally:
@@ -362,6 +371,10 @@ class EmbeddedDialer:
                 gate.close()
             deliveries.stop()
             await sending
+            if erasing is not None:
+                erasing.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await erasing
 
     async def _pause(self) -> None:
         self._settled.set()

@@ -92,6 +92,11 @@ class PersonNeeded:
 Needed: TypeAlias = CodeNeeded | PersonNeeded
 
 
+def allowed_in(mode: Mode, operation: Operation) -> bool:
+    """Whether a mode lets this kind of operation through at all. Pure."""
+    return operation in READS or mode == "full" or (mode == "draft" and operation not in _ALWAYS_DIALS)
+
+
 class Guard:
     """The operator's rules, applied to every write of this process.
 
@@ -136,19 +141,13 @@ class Guard:
         """The refusal of what the mode does not allow: `what` is that, as a clause."""
         return PermissionDenied(f"{self.whose_mode}: {what}. Nothing was sent. {self.who_can_change_it}")
 
-    def allows(self, operation: Operation) -> bool:
-        """Whether the mode lets this kind of operation through at all."""
-        if operation in READS or self.mode == "full":
-            return True
-        return self.mode == "draft" and operation not in _ALWAYS_DIALS
-
     def check_mode(self, operation: Operation, dials: Dials) -> None:
         """Refuse what the mode forbids.
 
         Raises:
             PermissionDenied: read-only and a write, or draft and something that dials.
         """
-        if not self.allows(operation) or (self.mode == "draft" and not isinstance(dials, Never)):
+        if not allowed_in(self.mode, operation) or (self.mode == "draft" and not isinstance(dials, Never)):
             changing = self.mode == "read-only"
             raise self.forbidden("nothing may be changed" if changing else "nothing that dials is allowed")
 

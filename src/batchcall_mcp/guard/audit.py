@@ -23,7 +23,7 @@ from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.text import shortened
 
 FILE_NAME: Final = "audit.jsonl"
-Kind: TypeAlias = Literal["write", "question", "answer", "refused", "stop", "settled", "approved", "file"]
+Kind: TypeAlias = Literal["write", "question", "answer", "refused", "stop", "settled", "approved", "file", "forgotten"]
 
 _CALLER_LENGTH = 12
 _ID_LENGTH = 200

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -165,6 +166,37 @@ class FileStore(database.Database):
         file = self.find(owner, name)
         with self._writing() as tx:
             self._remove(tx, t.files.c.file_id == file.file_id)
+
+    def everything(self) -> tuple[KeptFile, ...]:
+        """The files of all owners, for the operator; also those whose time is over and that still are there."""
+        with self.usable(), self.reading() as tx:
+            return tuple(_record(row) for row in tx.execute(t.files.select().order_by(t.files.c.file_id)))
+
+    def content(self, file: KeptFile) -> bytes:
+        """All of a file."""
+        found = bytearray()
+        for position in count():
+            part = self.part(file, position)
+            if part is None:
+                break
+            found += part
+        return bytes(found)
+
+    def rewrite(self, file: KeptFile, content: bytes | None, rows: int) -> None:
+        """Give a file another content under its name, or none: it goes. It becomes another file, so that nobody reads
+        half of the old one and half of the new one. One that was removed meanwhile stays so.
+        """
+        with self._writing() as tx:
+            it = t.files.c.file_id == file.file_id
+            row = tx.execute(t.files.select().where(it)).one_or_none()
+            self._remove(tx, it)
+            if row is None or content is None:
+                return
+            known = {**row._mapping, "size_bytes": len(content), "rows": rows}  # noqa: SLF001 - public, but for its name
+            del known["file_id"]
+            (file_id,) = tx.execute(t.files.insert().values(known)).inserted_primary_key or (0,)
+            for position, part in enumerate(_parts([content])):
+                tx.execute(t.parts.insert().values(file_id=file_id, position=position, content=part))
 
     def sweep(self) -> None:
         """Remove what has been kept long enough, and give its disk space back.

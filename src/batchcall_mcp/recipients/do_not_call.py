@@ -4,7 +4,7 @@ if it were skipped, a person who asked not to be called would be called.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +26,20 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoNotCall:
-    """`numbers` in E.164. `unknown`: the lines of those that nobody has today, with the number masked, by file."""
+    """Who is never called. `numbers` in E.164; `forgotten`: those of people who were forgotten, as `hashed` names them.
+
+    `unknown`: the lines of those that nobody has today, with the number masked, by file.
+    """
 
     numbers: frozenset[str] = frozenset()
     unknown: tuple[tuple[str, int, str], ...] = ()
+    forgotten: frozenset[bytes] = frozenset()
+    hashed: Callable[[str], bytes] = str.encode
+
+    def __contains__(self, number: object) -> bool:
+        if not isinstance(number, str):
+            return False
+        return number in self.numbers or (bool(self.forgotten) and self.hashed(number) in self.forgotten)
 
     def notes(self) -> tuple[str, ...]:
         """What the operator should know of it: a sentence for each file, or none."""

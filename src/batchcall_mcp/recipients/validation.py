@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,6 +22,7 @@ from batchcall_mcp.recipients.phone.numbers import (
     looks_like_a_number,
     normalise_number,
 )
+from batchcall_mcp.recipients.phone.spellings import is_forgotten
 from batchcall_mcp.recipients.selection import parse_rows
 from batchcall_mcp.recipients.zones import ZoneSelection
 from batchcall_mcp.text import quoted
@@ -39,15 +40,15 @@ _CONSENTS = frozenset({"yes", "true", "y", "1"})
 class ReadOptions:
     """How to read a list; `layout` is about files alone.
 
-    `rows` counts data rows from 1; `timezones` are IANA names; `do_not_call` holds E.164 numbers. `consent`: the column
-    (of a file) or the variable (of a task) that has to say yes.
+    `rows` counts data rows from 1; `timezones` are IANA names; `do_not_call` has those numbers in E.164 that are never
+    called. `consent`: the column (of a file) or the variable (of a task) that has to say yes.
     """
 
     layout: Layout = field(default_factory=Layout)
     rows: str | None = None
     timezones: Sequence[str] | None = None
     default_region: str | None = None
-    do_not_call: frozenset[str] = frozenset()
+    do_not_call: Container[str] = frozenset()
     from_number: str | None = None
     there: frozenset[str] = frozenset()
     """Whom the batch call has to which these are added, as `comparable` has numbers."""
@@ -235,6 +236,9 @@ class _Judge:
             self._tasks.append(task)
 
     def _number(self, entry: Candidate) -> str | None:
+        if is_forgotten(entry.to_number):
+            self._skip(entry.line, SkipReason.DO_NOT_CALL, "this person was forgotten (`batchcall-mcp forget`)")
+            return None
         try:
             return normalise_number(entry.to_number, self._region)
         except InvalidNumber as error:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.backends.registry import EMBEDDED, base_url, serving_class
 from batchcall_mcp.backends.rest_api.dialer import open_dialer_client
 from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import AuthenticationFailed, BackendUnavailable, BatchCallError
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.audit import Audit
@@ -69,6 +71,8 @@ class Service:
         self.settings = settings
         self.dials = dials
         """Whether the embedded dialer places calls here, or is only asked."""
+        self.head_start_s = _HEAD_START_S
+        """How long what is heavy waits for the handshake."""
         self.notifies_within_s = _NOTIFIES_WITHIN_S
         """How long this process may wait at its end for a notification that is being sent."""
         self.local = local
@@ -123,6 +127,8 @@ class Service:
                     group.start_soon(self._read_do_not_call_soon)
                 if self.notifier is not None:
                     self.notifier.start()
+                if self.settings.retention_days is not None:
+                    group.start_soon(self._keep_no_longer, timedelta(days=self.settings.retention_days))
                 if self.local:
                     if self.dials:
                         await anyio.to_thread.run_sync(make_first_folder, self.settings.files)
@@ -165,7 +171,7 @@ class Service:
 
     async def _read_do_not_call_soon(self) -> None:
         """Every launch reads it again; its operator reads the log when a server starts."""
-        await anyio.sleep(_HEAD_START_S)
+        await anyio.sleep(self.head_start_s)
         module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.recipients.do_not_call")
         read = module.read_do_not_call_lists
         try:
@@ -230,12 +236,25 @@ class Service:
 
     async def _remove_old_files(self) -> None:
         """What was kept for long enough goes, also what another process has stored; a new server waits a moment."""
-        await anyio.sleep(_HEAD_START_S)
+        await anyio.sleep(self.head_start_s)
         while True:
             try:
                 await anyio.to_thread.run_sync(self._sweep)
             except BatchCallError as error:
                 logger.warning("Old uploaded lists and exports could not be removed: %s", error)
+            await anyio.sleep(_SWEEPS_EVERY_S)
+
+    async def _keep_no_longer(self, kept_for: timedelta) -> None:
+        """Exports and the like go when their time is over; the dialer itself erases what is in its database."""
+        await anyio.sleep(_HEAD_START_S)
+        while True:
+            try:
+                module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.erasure.retention")
+                remove = partial(module.remove_old_files, self.settings, kept_for, utc_now())
+                for path in await anyio.to_thread.run_sync(remove):
+                    logger.info("Removed after BATCHCALL_RETENTION_DAYS: %s", path)
+            except BatchCallError as error:
+                logger.warning("Old exports could not be removed: %s", error)
             await anyio.sleep(_SWEEPS_EVERY_S)
 
     def _sweep(self) -> None:
@@ -266,7 +285,7 @@ class Service:
 
     async def _start_soon(self) -> None:
         """A call that was scheduled yesterday is placed although nobody asks today; the handshake goes first."""
-        await anyio.sleep(_HEAD_START_S)
+        await anyio.sleep(self.head_start_s)
         try:
             await self.http()
         except BatchCallError as error:

@@ -6,6 +6,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from io import BufferedReader, FileIO
 
 from batchcall_mcp.server import log
 from batchcall_mcp.settings import Settings, own_environment, settings_file
@@ -16,8 +17,11 @@ _OPTIONAL = (_COLOURS, "uvicorn")
 """What the SDK imports if it is there (for colours in logs, to watch an HTTP server stop) and stdio never uses."""
 
 
-def serve_stdio() -> None:
+def serve_stdio(taken: tuple[BufferedReader, FileIO] | None = None) -> None:
     """Read the settings, make the server and serve it until stdin ends.
+
+    `taken`: the client's ends of the pipes, where `batchcall_mcp.fast_start` has them and has answered the handshake.
+    Then the dialer need not wait for that.
 
     Raises:
         ConfigurationError: the settings do not work.
@@ -25,11 +29,13 @@ def serve_stdio() -> None:
     settings = load_settings()
     with _not_imported(_OPTIONAL):
         from batchcall_mcp.server.app import build_server
-        from batchcall_mcp.server.transports.stdio import run_stdio
+        from batchcall_mcp.server.transports.stdio import Wire, run_stdio
 
         server = build_server(settings, transport="stdio")
+    if taken is not None:
+        server.service.head_start_s = 0
     collect_garbage_again()
-    run_stdio(server)
+    run_stdio(server, Wire(*taken) if taken else None)
 
 
 def load_settings() -> Settings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -59,12 +58,6 @@ def test_an_agent_needs_the_variables_of_its_placeholders() -> None:
     agents = parse_agents(EVERY_KIND)
     assert agents["reminder"].placeholders == ("name", "day")
     assert [agents[other].placeholders for other in ("song", "voice-agent", "socket")] == [(), (), ()]
-
-
-def test_the_files_on_the_page_about_twilio_work() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "carriers" / "twilio.md").read_text(encoding="utf-8")
-    found = [parse_agents(textwrap.dedent(block)) for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL)]
-    assert [list(agents) for agents in found] == [["reminder"], ["reminder", "song", "receptionist", "own-agent"]]
 
 
 def test_a_value_is_not_filled_a_second_time() -> None:

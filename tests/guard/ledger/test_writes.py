@@ -479,3 +479,29 @@ def test_what_the_sender_knows_to_be_made_is_made_whatever_was_said_before_it_kn
     assert not ledger.writes.settle(made, WriteState.REFUSED)
     assert ledger.writes.finish(made.write_id, WriteState.REFUSED) == made
     assert ledger.history.attempts(["+14155550103"], BEGIN) == {"+14155550103": 2}
+
+
+def test_who_is_forgotten_while_a_launch_is_prepared_is_not_called(ledger: Ledger, clock: Clock) -> None:
+    prepared = replace(START, since=ledger.history.newest())
+    clock.move(minutes=5)  # a person thinks
+    ledger.forgotten.add("+1 415 555 0102")
+    with pytest.raises(InvalidInput, match=r"1 of the people to be called were just forgotten .* Nothing was sent"):
+        ledger.writes.begin(prepared)
+    assert isinstance(ledger.writes.begin(replace(prepared, numbers=(("+14155550101", 1),))), Entry)
+    clock.move(minutes=2)  # a list that a backend keeps, of which the question said so
+    begun(
+        ledger, replace(START, batch_call_id="bc_2", since=ledger.history.newest(), named=frozenset({"+14155550101"}))
+    )
+
+
+def test_what_is_live_elsewhere_with_a_number_is_known(ledger: Ledger) -> None:
+    assert ledger.forgotten.add("+14155550101")
+    assert not ledger.forgotten.add("+14155550101"), "it is there"
+    assert ledger.forgotten.launches_of("+14155550103") == []
+    done(ledger, CREATE, "bc_2")
+    draft = replace(CREATE, fingerprint="d" * 64, numbers=(("+14155550103", 0),))
+    done(ledger, draft, "bc_3")
+    entry = done(ledger, replace(START, numbers=(("+14155550103", 1),)))
+    assert [one.batch_call_id for one in ledger.forgotten.launches_of("+1 (415) 555-0103")] == [entry.batch_call_id]
+    (sent,) = ledger.forgotten.sent_to()
+    assert (sent.backend, sent.batch_calls, list(sent.latest)) == (CREATE.backend, 3, ["bc_1", "bc_3", "bc_2"])

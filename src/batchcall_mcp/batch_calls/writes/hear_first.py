@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from anyio.to_thread import run_sync
-
 from batchcall_mcp.backends.base import ReadTasks
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
@@ -49,8 +47,7 @@ async def hear(
     current, read, _ = await context.look(batch_call_id)
     request = _request(context, current, await _first_row(context, current, read), number)
     context.require_fields(request)
-    never = (await run_sync(context.do_not_call)).numbers
-    if comparable(number) in never:
+    if comparable(number) in await context.do_not_call():
         raise InvalidInput(
             f"test_number: {masked(number)} is on the do-not-call list, to which a test call keeps too. Nothing was "
             "sent."

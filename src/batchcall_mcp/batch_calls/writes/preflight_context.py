@@ -23,6 +23,7 @@ from batchcall_mcp.guard.spending import Spent
 from batchcall_mcp.guard.write_record import Entry
 from batchcall_mcp.model import Account, Agent, BatchCall, CallTask
 from batchcall_mcp.money import Money
+from batchcall_mcp.recipients.do_not_call import DoNotCall
 from batchcall_mcp.recipients.phone.numbers import comparable
 
 if TYPE_CHECKING:
@@ -207,16 +208,21 @@ async def _of_those_hidden(
     found = await run_sync(history.found_in, people, shown.numbers)
     hidden = people - {bytes.fromhex(name) for name in found.values()}
     try:
-        never = (await run_sync(context.do_not_call)).numbers
+        never = await context.do_not_call()
     except BatchCallError:
-        never = frozenset[str]()  # that it cannot be read is said elsewhere
+        never = DoNotCall()  # that it cannot be read is said elsewhere
     dialled = await run_sync(partial(history.attempts_of_all, starts_at, simulated=simulated, **own))
     lately = await run_sync(partial(history.called_lately, simulated=simulated))
     mine = (context.backend_address, current.batch_call_id)
     recorded = Recorded(
         total=total,
         places=await run_sync(_places_left, entries, shown.tasks, current.timezone),
-        do_not_call=frozenset((await run_sync(history.found_in, hidden, never)).values()),
+        do_not_call=frozenset(
+            {
+                *(await run_sync(history.found_in, hidden, never.numbers)).values(),
+                *(digest.hex() for digest in hidden & never.forgotten),
+            }
+        ),
         attempts={digest.hex(): dialled[digest] for digest in hidden & dialled.keys()},
         lately={
             digest.hex(): f"ledger entry {entry.write_id}"
@@ -272,15 +278,15 @@ class _Found:
         self.notes: list[str] = []
         self._account: Account | BatchCallError | None = None
 
-    async def do_not_call(self) -> frozenset[str]:
-        """The operator's list of today."""
+    async def do_not_call(self) -> DoNotCall:
+        """Who is not called today."""
         try:
-            found = await run_sync(self._context.do_not_call)
+            found = await self._context.do_not_call()
         except BatchCallError as error:
             self.unchecked.append(f"The do-not-call list could not be read: {error.message}")
-            return frozenset()
+            return DoNotCall()
         self.notes += found.notes()
-        return found.numbers
+        return found
 
     async def agent(self, agent_id: str | None, from_number: str | None) -> Agent | None:
         """The agent that speaks, with the variables that it needs, where the backend reports them."""

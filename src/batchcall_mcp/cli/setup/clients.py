@@ -1,6 +1,6 @@
 """The MCP clients that `init` knows: where each keeps its servers for one user, and in what form.
 
-From the makers' documentation of November 2026; docs/clients.md has the list, and says which pages were read whole.
+From the makers' documentation of November 2026; docs/install.md has the list, and says which pages were read whole.
 """
 
 from __future__ import annotations

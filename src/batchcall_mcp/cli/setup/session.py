@@ -91,7 +91,8 @@ def _clients(machine: Machine, names: Sequence[str]) -> list[Client]:
     if not found:
         places = "\n".join(f"  {client.name:<15} {client.path(machine)}" for client in CLIENTS)
         raise click.ClickException(
-            f"No MCP client was found here. Nothing was written. --client names one all the same:\n{places}"
+            f"No MCP client was found here. Nothing was written. --client names one all the same:\n{places}\n"
+            "Without a client, `batchcall-mcp demo` shows what an agent does, and `batchcall-mcp call` takes its place."
         )
     click.echo(f"Found: {', '.join(client.title for client in found)}.")
     return found
@@ -263,5 +264,9 @@ def _say_what_is_next(clients: Sequence[Client], changes: Sequence[Change], answ
             asked = ", ".join(answers.secrets.values())
             click.echo(f"{client.title} asks for this at its first start, and keeps it safely: {asked}.")
     if answers.secrets and all(client.asks_for_secrets for client in clients):
-        click.echo(f"`batchcall-mcp stop` needs it too: set {', '.join(answers.secrets)} where you run it.")
+        # Where one of our variables is set, the file is read only if it is named: the key alone would lose the backend.
+        click.echo(
+            f"In a terminal, `batchcall-mcp stop` and `approve` need it too. Set there {', '.join(answers.secrets)}, "
+            f"and BATCHCALL_ENV_FILE={settings_file()}, which has the other settings."
+        )
     click.echo(f"Then say to your agent: call the people in {NAME} tomorrow at 9. Before phones ring, you are asked.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +14,7 @@ from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.dialer.carriers.base import SIMULATED, Attempt, CarrierUnavailable, Line, Outcome
 from batchcall_mcp.held_files import HeldFile
 from batchcall_mcp.model import TaskStatus
+from batchcall_mcp.recipients.phone.spellings import FORGOTTEN
 
 RINGING: Final = 2.0
 TALK: Final = 20.0
@@ -20,6 +23,9 @@ NO_ANSWER: Final = 20.0
 VOICEMAIL: Final = 8.0
 BUSY: Final = 0.5
 FAILED: Final = 0.2
+CARRIER_RECORD: Final = "carrier.jsonl"
+"""Its record, in the data folder."""
+_LINE: Final = re.compile(rb'"at": "([^"\n]*)".*"to_number": "([^"\n]*)')
 OPTS_OUT: Final = "44"
 """The last two digits of a person who does not want to be called again."""
 
@@ -61,6 +67,36 @@ _BY_DIGIT: Final = {
     "8": (Outcome(TaskStatus.VOICEMAIL, duration_seconds=VOICEMAIL - RINGING, answered_by="machine"), VOICEMAIL),
     "9": (Outcome(TaskStatus.FAILED, "the simulated carrier could not place the call"), FAILED),
 }
+
+
+def in_record(path: Path, is_theirs: Callable[[str, str], bool], *, change: bool) -> int:
+    """In how many lines of a record is the number, by itself and the line's time, somebody's; `change`: overwrite it.
+
+    Processes keep the file open, and only ever append to it: what stands in it is overwritten where it stands.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    found, at = 0, 0
+    try:
+        file = path.open("r+b" if change else "rb")
+    except FileNotFoundError:
+        return 0
+    with file:
+        for line in iter(file.readline, b""):
+            read = _LINE.search(line)
+            if read is not None and is_theirs(read[2].decode(errors="replace"), read[1].decode(errors="replace")):
+                found += 1
+                if change:
+                    there, length = file.tell(), len(read[2])
+                    file.seek(at + read.start(2))
+                    file.write(FORGOTTEN.encode().ljust(length, b"-")[:length])
+                    file.seek(there)
+            at += len(line)
+        if change and found:
+            file.flush()
+            os.fsync(file.fileno())
+    return found
 
 
 class SimulatedCarrier:

@@ -89,6 +89,7 @@ class BatchCallRecord:
     first: int | None
     test_of: str | None
     carrier: str
+    erased_at: int | None
 
     @classmethod
     def of(cls, row: sa.RowMapping) -> BatchCallRecord:

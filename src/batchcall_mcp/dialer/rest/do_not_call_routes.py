@@ -40,6 +40,7 @@ StoreDep: TypeAlias = Annotated[Store, Depends(_store)]
 
 @_router.post("/do-not-call", **answers(DoNotCallAdded, *CREATED, takes=DoNotCallBody))
 def add_to_do_not_call(asked: Write, store: StoreDep) -> JSONResponse:
+    """Add up to 10,000 numbers that the organisation does not call. What was there keeps its reason."""
     body = mapping.parse(DoNotCallBody, asked.body)
     organization_id = asked.write.organization_id
 
@@ -62,6 +63,7 @@ def list_do_not_call(
     page: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> JSONResponse:
+    """The organisation's own numbers, never the operator's."""
     with store.reading() as tx:
         rows, total = do_not_call.page(tx, organization_id, page, limit)
     data = {
@@ -73,6 +75,10 @@ def list_do_not_call(
 
 @_router.delete("/do-not-call/{to_number}", **answers(None, *WRITTEN))
 def remove_from_do_not_call(asked: Write, store: StoreDep, to_number: str) -> JSONResponse:
+    """Remove a number that the organisation added.
+
+    One whose person opted out in a call stays: 409 with `code: opted_out`.
+    """
     organization_id = asked.write.organization_id
 
     def effect(tx: sa.Connection) -> Mapping[str, Any]:

@@ -75,10 +75,12 @@ def install(
     # Both run on the event loop, so that they answer also when every worker thread waits for the database.
     @app.get("/healthz", response_model=response_models.Health)
     async def healthz() -> dict[str, Any]:
+        """Whether the process is alive. Without keys."""
         return {"status": "ok", **engine()}
 
     @app.get("/readyz", response_model=response_models.Health, responses={503: {"model": response_models.Unready}})
     async def readyz() -> JSONResponse:
+        """Whether it can serve; it asks the database too. Without keys."""
         problem = await ready() or (_STALLED if engine_health().stalled else None)
         answer = {"status": "ok", **engine()}
         if problem is None:

@@ -179,6 +179,7 @@ def build_app(dependencies: ApiDependencies, lifespan: Lifespan) -> FastAPI:
 
 @_router.post("/batch-call", **answers(shapes.BatchCall, *CREATED, takes=bodies.BatchCallBody))
 def create_batch_call(asked: Write, service: ServiceDep, account: AccountDep) -> JSONResponse:
+    """Create a batch call. Without a time and without `send_now` it is a draft, where Zudu would dial."""
     return http_responses.success(service.create(asked.write, asked.file, account))
 
 
@@ -197,6 +198,7 @@ def list_batch_calls(
         Annotated[str, WithJsonSchema(MOMENT_SCHEMA)] | None, Query(alias="created_after")
     ] = None,
 ) -> JSONResponse:
+    """A page of batch calls, filtered by query."""
     query = BatchCallQuery(
         status=tuple(status or ()),
         agent_id=tuple(agent_id or ()),
@@ -212,11 +214,13 @@ def list_batch_calls(
 
 @_router.post("/batch-call/list", **answers(shapes.FilteredBatchCalls, *FILTERED, takes=bodies.ListBody))
 def list_batch_calls_filtered(service: ServiceDep, organization_id: Caller, received: Received) -> JSONResponse:
+    """A page of batch calls, filtered by a body, in which each field may have several values."""
     return http_responses.success(service.find_filtered(organization_id, received.read()))
 
 
 @_router.get("/batch-call/{batch_call_id}", **answers(shapes.BatchCallRead, *READ))
 def get_batch_call(service: ServiceDep, organization_id: Caller, batch_call_id: str) -> JSONResponse:
+    """Read a batch call: with `held_back`, and with `results` once it is over."""
     return http_responses.success(service.get(organization_id, batch_call_id))
 
 
@@ -224,6 +228,7 @@ def get_batch_call(service: ServiceDep, organization_id: Caller, batch_call_id: 
 def update_batch_call(
     asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition, account: AccountDep
 ) -> JSONResponse:
+    """Replace a batch call: what is not given is reset."""
     return http_responses.success(service.replace(asked.write, batch_call_id, asked.file, if_match, account))
 
 
@@ -231,11 +236,13 @@ def update_batch_call(
 def patch_batch_call(
     asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition, account: AccountDep
 ) -> JSONResponse:
+    """Change what is given. `skip_tasks` (`{reason: [task_id]}`) ends waiting tasks before the start."""
     return http_responses.success(service.patch(asked.write, batch_call_id, asked.file, if_match, account))
 
 
 @_router.delete("/batch-call/{batch_call_id}", **answers(None, *CHANGED))
 def delete_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    """Remove a batch call."""
     return http_responses.success(service.delete(asked.write, batch_call_id, if_match))
 
 
@@ -251,6 +258,7 @@ def list_tasks(
     choice: Text | None = None,
     answered_by: AnsweredBy | None = None,
 ) -> JSONResponse:
+    """A page of tasks, with the result of the last call of each and the cost of all its calls."""
     wanted = TaskFilter(statuses=status or [], to_number=to_number, choice=choice, answered_by=answered_by)
     return http_responses.success(service.find_tasks(organization_id, batch_call_id, wanted, page=page, limit=limit))
 
@@ -259,11 +267,17 @@ def list_tasks(
 def append_tasks(
     asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition, account: AccountDep
 ) -> JSONResponse:
+    """Add people after the last; where the batch call is running, they are due now.
+
+    Whose number the batch call has, in any spelling and whatever became of their call, is not added again: they are
+    counted in `already_there_count`, and `already_there` names the first 100.
+    """
     return http_responses.success(service.append(asked.write, batch_call_id, asked.file, if_match, account))
 
 
 @_router.get("/batch-call/{batch_call_id}/tasks/{task_id}/attempts", **answers(shapes.Attempts, *READ))
 def list_attempts(service: ServiceDep, organization_id: Caller, batch_call_id: str, task_id: str) -> JSONResponse:
+    """Every dial of a task, oldest first, with `carrier_call_id`, by which the carrier knows it."""
     return http_responses.success(service.find_attempts(organization_id, batch_call_id, task_id))
 
 
@@ -275,11 +289,13 @@ async def get_call(
     task_id: str,
     n: Annotated[int | None, Query(ge=1, le=1_000_000, description="which attempt; the last one if not given")] = None,
 ) -> JSONResponse:
+    """The last call of a task, or attempt `n`: what was said, where its carrier has that; else null."""
     return http_responses.success(await service.call(organization_id, batch_call_id, task_id, n))
 
 
 @_router.get("/batch-call/{batch_call_id}/export.csv", response_class=StreamingResponse, responses=exported())
 def export_batch_call(service: ServiceDep, organization_id: Caller, batch_call_id: str) -> StreamingResponse:
+    """Every task as CSV, streamed; no cell is a formula."""
     pieces = service.export(organization_id, batch_call_id)
     # It exists, so its id is one that the dialer made: harmless as a file name.
     named = {"Content-Disposition": f'attachment; filename="{batch_call_id}.csv"'}
@@ -290,6 +306,7 @@ def export_batch_call(service: ServiceDep, organization_id: Caller, batch_call_i
 def retry_batch_call(
     asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition, account: AccountDep
 ) -> JSONResponse:
+    """Dial again exactly the tasks of `task_ids` or `task_status`."""
     return http_responses.success(service.retry(asked.write, batch_call_id, asked.body, if_match, account))
 
 
@@ -300,12 +317,14 @@ def retry_batch_call(
 def execute_batch_call(
     asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition, account: AccountDep
 ) -> JSONResponse:
+    """Start now. `{"first": 20}` calls so many people and pauses."""
     started = service.move(asked.write, batch_call_id, Action.EXECUTE, if_match, asked.body, account)
     return http_responses.success(started)
 
 
 @_router.post("/batch-call/{batch_call_id}/pause", **answers(shapes.BatchCall, *WRITTEN))
 def pause_batch_call(asked: Write, service: ServiceDep, batch_call_id: str) -> JSONResponse:
+    """Place no new calls; those in progress go on. Not in Zudu's API."""
     return http_responses.success(service.move(asked.write, batch_call_id, Action.PAUSE))
 
 
@@ -313,16 +332,22 @@ def pause_batch_call(asked: Write, service: ServiceDep, batch_call_id: str) -> J
 def resume_batch_call(
     asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition, account: AccountDep
 ) -> JSONResponse:
+    """Dial on after a pause. Not in Zudu's API."""
     return http_responses.success(service.move(asked.write, batch_call_id, Action.RESUME, if_match, account=account))
 
 
 @_router.post("/batch-call/{batch_call_id}/cancel", **answers(shapes.BatchCall, *WRITTEN))
 def cancel_batch_call(asked: Write, service: ServiceDep, batch_call_id: str) -> JSONResponse:
+    """Dial nothing more of it. Not in Zudu's API."""
     return http_responses.success(service.move(asked.write, batch_call_id, Action.CANCEL))
 
 
 @_router.get("/account", **answers(shapes.Account, 401))
 def get_account(service: ServiceDep, organization_id: Caller, account: AccountDep) -> JSONResponse:
+    """The organisation and the carrier: numbers and agents of its account, who pays, what it may do.
+
+    `notes` say what cannot be read now.
+    """
     return http_responses.success(service.account(organization_id, account))
 
 
@@ -332,6 +357,7 @@ def get_account(service: ServiceDep, organization_id: Caller, account: AccountDe
     responses={200: {"content": {METRICS_TYPE: {"schema": {"type": "string"}}}}, **problems(401)},
 )
 def get_metrics(service: ServiceDep, organization_id: Caller) -> Response:
+    """The organisation's figures, for Prometheus."""
     return Response(service.metrics(organization_id), media_type=METRICS_TYPE)
 
 

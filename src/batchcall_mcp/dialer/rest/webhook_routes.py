@@ -38,6 +38,8 @@ ServiceDep: TypeAlias = Annotated[WebhookService, Depends(_service)]
 
 @_router.post("/webhooks", **answers(NewWebhook, *CREATED, takes=WebhookBody))
 async def create_webhook(request: Request, asked: Write, service: ServiceDep) -> JSONResponse:
+    """Send events to a URL. The answer has the secret that signs them, shown only now."""
+
     def create() -> Answer:
         return service.create(asked.write, asked.body)
 
@@ -46,11 +48,13 @@ async def create_webhook(request: Request, asked: Write, service: ServiceDep) ->
 
 @_router.get("/webhooks", **answers(Webhooks, 401))
 def list_webhooks(service: ServiceDep, organization_id: Caller) -> JSONResponse:
+    """The receivers of events."""
     return http_responses.success(service.find(organization_id))
 
 
 @_router.delete("/webhooks/{webhook_id}", **answers(None, *WRITTEN))
 def delete_webhook(asked: Write, service: ServiceDep, webhook_id: str) -> JSONResponse:
+    """Send no more events there."""
     return http_responses.success(service.delete(asked.write, webhook_id))
 
 
@@ -62,9 +66,11 @@ def list_deliveries(
     page: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> JSONResponse:
+    """The state of the messages to one receiver, newest first."""
     return http_responses.success(service.find_deliveries(organization_id, webhook_id, page=page, limit=limit))
 
 
 @_router.post("/webhooks/{webhook_id}/deliveries/{message_id}/resend", **answers(Delivery, *WRITTEN))
 def resend_delivery(asked: Write, service: ServiceDep, webhook_id: str, message_id: str) -> JSONResponse:
+    """Send one message again."""
     return http_responses.success(service.resend(asked.write, webhook_id, message_id))

@@ -22,6 +22,7 @@ from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import TaskStatus
 from batchcall_mcp.notifications.events import Notice
 from batchcall_mcp.recipients.phone.numbers import comparable
+from batchcall_mcp.recipients.phone.spellings import FORGOTTEN, is_forgotten
 
 _INSERTED: Final = (
     "task_id, batch_call_id, position, to_number, name, dynamic_variables, max_retries, timezone, not_before, status, "
@@ -263,7 +264,7 @@ def retry(
     """Make exactly these finished tasks due now, attempts kept; also how many they are.
 
     Raises:
-        IllegalTransition: the batch call's state, or a task that is not finished.
+        IllegalTransition: the batch call's state, a task that is not finished, or one of a person who was forgotten.
         InvalidInput: a task id that is not of this batch call, or the batch call has expired.
     """
     state = rules.transition(Action.RETRY, before.status)
@@ -271,8 +272,9 @@ def retry(
     again = {"status": TaskStatus.PENDING, **NOT_DUE, "due_at": now, "error_message": None, "completed_at": None}
     mine = tasks.c.batch_call_id == before.batch_call_id
     retried = 0
+    columns = tasks.c["task_id", "status", "to_number"]
     for chunk in chunks(dict.fromkeys(task_ids), CHUNK):
-        found = tx.execute(sa.select(tasks.c.task_id, tasks.c.status).where(mine, tasks.c.task_id.in_(chunk))).all()
+        found = tx.execute(sa.select(*columns).where(mine, tasks.c.task_id.in_(chunk))).all()
         unknown = set(chunk) - {row.task_id for row in found}
         if unknown:
             raise InvalidInput(
@@ -283,9 +285,15 @@ def retry(
             raise IllegalTransition(
                 f"Cannot retry tasks that are not finished: {', '.join(unfinished[:20])}. Nothing was changed."
             )
+        forgotten = [row.task_id for row in found if is_forgotten(row.to_number)]
+        if forgotten:
+            raise IllegalTransition(
+                f"Cannot retry tasks of people who were forgotten: {', '.join(forgotten[:20])}. Nothing was changed."
+            )
         retried += tx.execute(tasks.update().where(mine, tasks.c.task_id.in_(chunk)).values(again)).rowcount
     if statuses:
-        retried += tx.execute(tasks.update().where(mine, tasks.c.status.in_(statuses)).values(again)).rowcount
+        known = tasks.c.status.in_(statuses) & tasks.c.to_number.not_like(f"{FORGOTTEN}%")
+        retried += tx.execute(tasks.update().where(mine, known).values(again)).rowcount
     if not retried:
         return before, 0
     # Of one that dials, others wait too, of whom nobody has said anything.

@@ -1,13 +1,13 @@
 """Who may not be called, kept in the database, where every attempt is checked against it.
 
-The operator's files hold for everybody. What came over the API, or what a carrier reported, holds for one organisation,
-and stays when a file is read again.
+The operator's files hold for everybody, and so does who was forgotten. What came over the API, or what a carrier
+reported, holds for one organisation, and stays when a file is read again.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -20,6 +20,7 @@ from batchcall_mcp.dialer.storage.tables import do_not_call
 from batchcall_mcp.errors import BatchCallError, IllegalTransition, NotFound
 from batchcall_mcp.recipients.do_not_call import read_do_not_call
 from batchcall_mcp.recipients.phone.numbers import as_dialled
+from batchcall_mcp.recipients.phone.spellings import is_forgotten
 
 LOG = logging.getLogger(__name__)
 Source: TypeAlias = Literal["api", "carrier", "simulator"]
@@ -29,7 +30,10 @@ TRIED_AGAIN_AFTER: Final = timedelta(seconds=10)
 """Before a file that could not be read is tried again, although it looks the same."""
 _SIMULATOR: Final[Source] = "simulator"
 _LOCK: Final = 0x62617463685F646E
-_OF_FILES: Final = do_not_call.c.organization_id.is_(None)
+_OF_EVERYBODY: Final = do_not_call.c.organization_id.is_(None)
+_FORGOTTEN: Final = "forgotten"
+"""The source of those whom `forget` put here: no file brings them, and none takes them away."""
+_OF_FILES: Final = _OF_EVERYBODY & (do_not_call.c.source != _FORGOTTEN)
 
 
 class NotRemovable(IllegalTransition):
@@ -55,13 +59,16 @@ def hold(tx: sa.Connection) -> None:
 
 
 def listed(tx: sa.Connection, numbers: Iterable[str], organization_id: str, carrier: str) -> set[str]:
-    """Those of these numbers that this organisation may not call through this carrier, however they are written."""
+    """Those of these numbers that this organisation may not call through this carrier, however they are written.
+
+    What stands in the place of a forgotten number is always one of them.
+    """
     spellings = {number: _spellings(number) for number in numbers}
-    found: set[str] = set()
+    found = {number for number in spellings if is_forgotten(number)}
     own = do_not_call.c.organization_id == organization_id
     if carrier != SIMULATED:
         own &= do_not_call.c.source != _SIMULATOR
-    whose = _OF_FILES | own
+    whose = _OF_EVERYBODY | own
     for chunk in chunks(set().union(*spellings.values()), CHUNK):
         query = sa.select(do_not_call.c.to_number).where(do_not_call.c.to_number.in_(chunk), whose)
         found.update(tx.execute(query).scalars())
@@ -111,6 +118,30 @@ def remove(tx: sa.Connection, organization_id: str, number: str) -> None:
     if not sources:
         raise NotFound("The number is not on this organization's own do-not-call list. Nothing was changed.")
     tx.execute(do_not_call.delete().where(of_it))
+
+
+def forget(tx: sa.Connection, number: str, spelt: Callable[[str], bool], now: int) -> bool:
+    """Let nobody call a number ever, and keep nothing but the number: no other spelling, and no reason that somebody
+    wrote. The caller has `hold`.
+
+    `number` is in E.164, and `spelt` says whether a row's number is the same. Gives whether it was not there yet for
+    everybody.
+    """
+    alike = do_not_call.c.to_number.endswith(number[-4:], autoescape=True)
+    rows = [row for row in tx.execute(sa.select(do_not_call).where(alike)) if spelt(row.to_number)]
+    others = [row.entry_id for row in rows if row.to_number != number]
+    plain = {(row.organization_id, row.source) for row in rows if row.to_number == number}
+    for row in rows:
+        if row.to_number != number and (row.organization_id, row.source) not in plain:
+            plain.add((row.organization_id, row.source))
+            _insert(tx, [_row(number, row.organization_id, row.source, None, row.added_at)])
+    tx.execute(do_not_call.delete().where(do_not_call.c.entry_id.in_(others)))
+    written = do_not_call.c.reason.is_not(None) & (do_not_call.c.source == "api")
+    tx.execute(do_not_call.update().where(do_not_call.c.to_number == number, written).values(reason=None))
+    is_new = (None, _FORGOTTEN) not in plain
+    if is_new:
+        _insert(tx, [_row(number, None, _FORGOTTEN, None, now)])
+    return is_new
 
 
 def page(tx: sa.Connection, organization_id: str, page: int, limit: int) -> tuple[Sequence[sa.RowMapping], int]:

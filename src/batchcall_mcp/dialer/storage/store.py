@@ -75,7 +75,7 @@ class Store(database.Database):
     schema = Schema(
         name="The dialer's database",
         migrations=Path(__file__).parent / "migrations",
-        head="0010",
+        head="0011",
         versions="dialer_version",
         lock=0x62617463685F6469,
         unversioned=("batch_calls", "0001"),

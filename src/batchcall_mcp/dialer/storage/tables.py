@@ -59,6 +59,8 @@ batch_calls = sa.Table(
     sa.Column("test_of", sa.String),
     # Who dials it, from its creation on: a rehearsal never rings, and no simulation "calls" a real list.
     sa.Column("carrier", sa.String, nullable=False, server_default="simulated"),
+    # When its people were erased because it had been over for long enough (`dialer.erasure`).
+    sa.Column("erased_at", sa.BigInteger),
     sa.Index("batch_calls_of_organization", "organization_id", "created_at"),
     sa.Index("batch_calls_by_status", "status"),
 )
@@ -161,9 +163,9 @@ do_not_call = sa.Table(
     metadata,
     sa.Column("entry_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
     sa.Column("to_number", sa.String, nullable=False),
-    # Whose callers may not call it; null: nobody's, it is from the operator's files.
+    # Whose callers may not call it; null: nobody's, it is from the operator's files, or was forgotten.
     sa.Column("organization_id", sa.String),
-    # `api`, `carrier`, or `file:` and the path of a file.
+    # `api`, `carrier`, `forgotten`, or `file:` and the path of a file.
     sa.Column("source", sa.String, nullable=False),
     sa.Column("reason", sa.String),
     sa.Column("added_at", sa.BigInteger, nullable=False),

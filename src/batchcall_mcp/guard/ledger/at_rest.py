@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 FILE: Final = "ledger.db"
-VERSION: Final = "0006"
+VERSION: Final = "0007"
 """The newest migration of the ledger."""
 VERSIONS: Final = "alembic_version"
 """The table that holds it."""

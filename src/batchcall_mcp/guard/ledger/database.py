@@ -1,9 +1,16 @@
-"""The ledger's database: opened, brought to today's schema, and the secrets that all its processes share."""
+"""The ledger's database: opened, brought to today's schema, and the secrets that all its processes share.
+
+A back-up that is restored does not know what was launched since, and would take a repetition for a new job. So the data
+folder knows too how far the ledger has come: `ledger.newest` names the ledger and its newest entry. It is written after
+the entry is on disk, so it is never ahead of the ledger that it is about.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
+import os
 import secrets
 import threading
 from collections.abc import Iterator
@@ -18,11 +25,13 @@ from batchcall_mcp.clock import Clock, span_ms, utc_now
 from batchcall_mcp.database import Schema
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.guard.ledger import at_rest
-from batchcall_mcp.guard.ledger.tables import secret_keys
+from batchcall_mcp.guard.ledger.tables import secret_keys, writes
 from batchcall_mcp.settings import Settings
 
 _LOCK: Final = 0x62617463685F6D63
 _CLOSING_WAITS_S: Final = 5
+_NEWEST_FILE: Final = "ledger.newest"
+LOG = logging.getLogger(__name__)
 
 
 class LedgerDatabase(database.Database):
@@ -47,6 +56,9 @@ class LedgerDatabase(database.Database):
             with self.reading() as connection:
                 self._look_at_the_clocks(connection)
         self._pepper = self.key("pepper")
+        self._noting: Final = threading.Lock()
+        self._noted = 0
+        self._notes = True
 
     @classmethod
     def open(cls, settings: Settings, clock: Clock = utc_now) -> LedgerDatabase:
@@ -146,6 +158,47 @@ class LedgerDatabase(database.Database):
                 f"The ledger, in which every write is recorded before it is sent, is of version {found} now, and this "
                 f"process knows version {self.schema.head}. Nothing was sent. Restart it on the newest batchcall-mcp."
             )
+
+    def is_older(self) -> bool:
+        """Whether this folder has seen a newer entry of this ledger than there is: an older database was restored."""
+        known = self._known()
+        return known > self._newest()
+
+    def note_newest(self, write_id: int | None = None) -> None:
+        """Say in the data folder how far the ledger has come: to this entry, or to the one that is newest now."""
+        with self._noting:
+            if not self._notes or (write_id is not None and write_id <= self._noted):
+                return
+            self._noted = self._newest() if write_id is None else write_id
+            try:
+                self._note(f"{self._name()} {self._noted:020d}\n".encode())
+            except OSError as error:
+                self._notes = False
+                place = self.data_dir / _NEWEST_FILE
+                LOG.warning("%s cannot be written (%s): a restored ledger may not be noticed", place, error.strerror)
+
+    def _note(self, line: bytes) -> None:
+        """In place, as it is always of the same length: several processes write here, each what it knows."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)  # a server on PostgreSQL may not have needed it before
+        descriptor = os.open(self.data_dir / _NEWEST_FILE, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
+
+    def _known(self) -> int:
+        try:
+            name, number = (self.data_dir / _NEWEST_FILE).read_text(encoding="ascii").split()
+            return int(number) if name == self._name() else 0
+        except (OSError, ValueError):
+            return 0
+
+    def _newest(self) -> int:
+        with self.reading() as connection:
+            return int(connection.scalar(sa.select(sa.func.max(writes.c.write_id))) or 0)
+
+    def _name(self) -> str:
+        return self.hashed("the ledger")[:16]
 
     def check(self) -> None:
         """Go on only if a write could be recorded now, as far as a look that writes nothing can say.

@@ -102,6 +102,14 @@ dialled = sa.Table(
 )
 """Which numbers a launch may have dialled, and at most how often; kept for three days."""
 
+forgotten = sa.Table(
+    "forgotten",
+    metadata,
+    sa.Column("number_hash", sa.LargeBinary, primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
+"""Numbers whose people were erased, and who are not called again; kept for good."""
+
 stops = sa.Table(
     "stops",
     metadata,

@@ -20,6 +20,7 @@ from batchcall_mcp.guard.ledger.codes import Codes
 from batchcall_mcp.guard.ledger.database import LedgerDatabase
 from batchcall_mcp.guard.ledger.emergency_stop import Stops
 from batchcall_mcp.guard.ledger.mapping import (
+    CLOCKS_APART_MS,
     NOT_REFUSED,
     OPEN,
     Mine,
@@ -129,6 +130,7 @@ class Writes:
             shared = _shared(tx, intent, unnamed, own)
             if shared is not None:
                 return shared
+            _check_forgotten(tx, intent, dialled)
             self._check(tx, intent, dialled, token, most, own)
             now = self._database.now()
             sending = {
@@ -149,6 +151,7 @@ class Writes:
                 tx.execute(t.dialled.delete().where(t.dialled.c.write_id == write_id))
             self._remember_numbers(tx, write_id, intent, dialled, now)
             entry = entry_of(tx, write_id)
+        self._database.note_newest(write_id)
         self._in_hand.add(write_id)
         self._sent[write_id] = time.monotonic()
         while len(self._sent) > _SENT_KEPT:
@@ -456,6 +459,24 @@ def _shared(tx: sa.Connection, intent: Intent, unnamed: set[bytes], own: int | N
             if both:
                 return Shared(entry, both)
     return None
+
+
+def _check_forgotten(tx: sa.Connection, intent: Intent, dialled: _Dialled) -> None:
+    """Refuse a launch of people who were forgotten since it was judged; a minute before counts as since, because
+    machines have clocks of their own.
+
+    Raises:
+        InvalidInput: some of them were.
+    """
+    if not intent.dials or not dialled:
+        return
+    late = t.forgotten.c.at >= intent.since.at - CLOCKS_APART_MS
+    found = sum(one in dialled for one in tx.scalars(sa.select(t.forgotten.c.number_hash).where(late)))
+    if found:
+        raise InvalidInput(
+            f"{found} of the people to be called were just forgotten (`batchcall-mcp forget`). Nothing was sent."
+            " Make this call again: a list is read without them. Take them out of a list that the backend keeps."
+        )
 
 
 def _was_deleted(tx: sa.Connection, entry: Entry) -> bool:

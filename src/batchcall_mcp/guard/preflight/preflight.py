@@ -7,7 +7,7 @@ the person to read, and blocks nobody.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Final
@@ -183,7 +183,7 @@ class Surroundings:
     """What those may cost, where a limit of cost asks for it."""
     reported_price: Money | None = None
     """Of a minute, as the backend reports it."""
-    do_not_call: frozenset[str] = frozenset()
+    do_not_call: Container[str] = frozenset()
     """The operator's list of today."""
     stopped_since: datetime | None = None
     """The emergency stop."""

@@ -7,7 +7,7 @@ them, and sent as they are.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -78,7 +78,7 @@ def number_concerns(
     tasks: Sequence[CallTask],
     *,
     from_number: str | None,
-    never: frozenset[str],
+    never: Container[str],
     lately: Mapping[str, str],
     elsewhere: Mapping[str, str],
     own_id: str | None,
@@ -120,9 +120,9 @@ def _unreadable_concern(numbers: Sequence[str]) -> Iterator[Concern]:
         yield Concern("unreadable", sentence, frozenset(found))
 
 
-def _do_not_call_concern(numbers: Sequence[str], never: frozenset[str]) -> Iterator[Concern]:
+def _do_not_call_concern(numbers: Sequence[str], never: Container[str]) -> Iterator[Concern]:
     """A list that the backend keeps was read against the do-not-call list of another day."""
-    found = [number for number in numbers if number in never] if never else []
+    found = [number for number in numbers if number in never]
     yield from some_are("do_not_call", found, "now on the do-not-call list")
 
 

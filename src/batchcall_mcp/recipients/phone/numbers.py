@@ -137,10 +137,11 @@ def _plain_characters(text: str) -> str:
     text = text.strip()
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_plain(character) for character in text).strip()
+    return "".join(plain_character(character) for character in text).strip()
 
 
-def _plain(character: str) -> str:
+def plain_character(character: str) -> str:
+    """ASCII for a character that only looks like it; empty for a mark that nobody sees."""
     if character.isascii() and character.isprintable():
         return character
     if (digit := unicodedata.decimal(character, None)) is not None:

@@ -160,7 +160,7 @@ async def check_batch_call(
     else:
         skipped = found.skipped_rows_total
         refused = found.preflight.refused
-        counted = f"{calls - refused} of {whole} rows can be called" + (f"; {skipped} are skipped" if skipped else "")
+        counted = f"{calls - refused} of {whole} rows can be called" + (_are_skipped(skipped) if skipped else "")
         counted += f"; the account may not call {refused}" if refused else ""
     how = "" if tasks is None or found.next is not None or not calls else _with_the_same_tasks(context, found.parts)
     return CheckResult(
@@ -291,6 +291,10 @@ def in_words(batch_call: BatchCall) -> str:
     return f"{batch_call.batch_call_id} is {batch_call.status}{said}{why}{came}"
 
 
+def _are_skipped(rows: int) -> str:
+    return f"; {rows} {'is' if rows == 1 else 'are'} skipped"
+
+
 def _list(capabilities: Capabilities) -> str:
     which = "of the account" if Operation.LIST in capabilities.operations else "made from here"
     return f"Batch calls {which}, newest first, one page. Use it to find an id; then get_batch_call."
@@ -318,7 +322,8 @@ async def list_batch_calls(
     page = await read.list_page(context, ListQuery(status, agent_id, name_contains, after, limit, cursor))
     more = " There are more." if page.next_cursor else ""
     known = listing.only_known(context)
-    said = [f"{len(page.batch_calls)} batch calls, newest first.{more}", *([known, *page.notes] if known else [])]
+    listed = f"{counted(len(page.batch_calls), 'batch call')}, newest first.{more}"
+    said = [listed, *([known, *page.notes] if known else [])]
     return ListResult(
         summary=" ".join(said),
         next=after_list(page.batch_calls, context.offer),

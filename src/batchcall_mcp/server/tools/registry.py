@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import anyio
@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.batch_calls.writes.retry import dials_again
 from batchcall_mcp.errors import NotConfirmed
-from batchcall_mcp.guard.admission import Guard
+from batchcall_mcp.guard.admission import Guard, allowed_in
 from batchcall_mcp.guard.confirmation import recall
 from batchcall_mcp.guard.delivery.write_sender import LaunchedMeanwhile
 from batchcall_mcp.server.approvals.elicitation import QuestionToPut
@@ -29,6 +29,7 @@ from batchcall_mcp.server.tools.held import held
 from batchcall_mcp.server.tools.schemas import names_and_types, result_schema
 from batchcall_mcp.server.tools.strict_tools import StrictArguments, argument_model, result_model, strict_tool
 from batchcall_mcp.server.tools.tool_spec import Surface, ToolSpec
+from batchcall_mcp.settings import Mode
 
 TOOLS: tuple[ToolSpec, ...] = (
     read_tools.get_backend,
@@ -54,9 +55,13 @@ _MOST_QUESTIONS = 5
 
 def offered_names(capabilities: Capabilities, guard: Guard) -> frozenset[str]:
     """The tools that there are for one caller: on a backend, in the guard's mode. Pure."""
-    return frozenset(
-        spec.name for spec in TOOLS if _offered(spec, capabilities) and _allowed(spec, guard, capabilities)
-    )
+    return _names(capabilities, guard.mode)
+
+
+@lru_cache(maxsize=64)
+def _names(capabilities: Capabilities, mode: Mode) -> frozenset[str]:
+    """Asked twice in each tool call."""
+    return frozenset(spec.name for spec in TOOLS if _offered(spec, capabilities) and _allowed(spec, mode, capabilities))
 
 
 def build_tools(service: Service) -> list[Tool]:
@@ -84,14 +89,14 @@ def _offered(spec: ToolSpec, capabilities: Capabilities) -> bool:
     return spec.operation in capabilities.operations
 
 
-def _allowed(spec: ToolSpec, guard: Guard, capabilities: Capabilities) -> bool:
+def _allowed(spec: ToolSpec, mode: Mode, capabilities: Capabilities) -> bool:
     if spec is read_tools.export_batch_call:
-        return guard.mode != "read-only"
-    if guard.mode == "draft" and spec.operation is Operation.RETRY:
+        return mode != "read-only"
+    if mode == "draft" and spec.operation is Operation.RETRY:
         return not dials_again(capabilities)
-    if guard.mode == "draft" and spec.operation is Operation.CREATE and capabilities.drafts == "none":
+    if mode == "draft" and spec.operation is Operation.CREATE and capabilities.drafts == "none":
         return False
-    return guard.allows(spec.operation)
+    return allowed_in(mode, spec.operation)
 
 
 def _tool(spec: ToolSpec, service: Service, surface: Surface, output_schema: dict[str, Any]) -> Tool:

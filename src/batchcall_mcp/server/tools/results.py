@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, datetime
-from itertools import islice
 from typing import Annotated, Any, TypeAlias
 
 from mcp.types import CallToolResult, ResourceLink, TextContent
@@ -250,13 +249,15 @@ def _as_text(structured: Mapping[str, Any]) -> str:
 
 
 def _compacted(value: Any) -> Any:
+    if isinstance(value, str):  # most of them
+        return shortened(value, _LONGEST_TEXT)
     if isinstance(value, dict):
-        given = islice(((name, inner) for name, inner in value.items() if not _is_empty(inner)), _MOST_ENTRIES)
+        given = [(name, inner) for name, inner in value.items() if not _is_empty(inner)][:_MOST_ENTRIES]
         return {shortened(name, _LONGEST_TEXT): _compacted(inner) for name, inner in given}
     if isinstance(value, list):
         return [_compacted(inner) for inner in value[:_MOST_ENTRIES]]
-    return shortened(value, _LONGEST_TEXT) if isinstance(value, str) else value
+    return value
 
 
 def _is_empty(value: Any) -> bool:
-    return value in (None, [], {})
+    return value is None or (not value and isinstance(value, list | dict))

@@ -36,6 +36,7 @@ from batchcall_mcp.server.tools.tool_calls import UNKNOWN_TOOL, ToolCalls
 from batchcall_mcp.server.tools.validation_errors import describe_arguments, nearest, quoted, sentence
 from batchcall_mcp.text import printable_lines
 
+_A_WORD_OF_JSON: Final = re.compile(r"true|false|null|-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]+)?")
 _A_TOOL: Final = re.compile(r"\b[a-z]+_batch_calls?\b")
 
 
@@ -247,6 +248,15 @@ class StrictServer(MCPServer[Any]):
         """Whether a tool changes nothing."""
         return _only_reads(self._tools_by_name[name])
 
+    def arguments_of(self, name: str, texts: Mapping[str, str]) -> dict[str, Any]:
+        """Arguments that a person typed as texts, as the tool's schema has them. What does not fit stays a text.
+
+        A list may be typed with commas. A number, a list and an object may be typed as JSON.
+        """
+        tool = self._tools_by_name.get(name)
+        known = {} if tool is None else tool.parameters.get("properties", {})
+        return {argument: _typed(text, known.get(argument, {}).get("type")) for argument, text in texts.items()}
+
     def problem_with(self, name: str, arguments: Mapping[str, Any]) -> str | None:
         """What is wrong with a call as it is written, in the words of `call_tool`; None: nothing."""
         tool = self._tools_by_name.get(name)
@@ -294,6 +304,15 @@ class StrictServer(MCPServer[Any]):
             if isinstance(cause, ValidationError):
                 raise ToolError(printable_lines(describe_arguments(cause, arguments, tool.parameters))) from cause
             raise ToolError(printable_lines(str(error).removeprefix(f"Error executing tool {name}: "))) from cause
+
+
+def _typed(text: str, kind: str | None) -> Any:
+    """What a text means where this type of JSON is expected; an object or list in JSON is read with the others."""
+    if kind == "array" and text[:1] not in {"[", "{"}:
+        return [one.strip() for one in text.split(",")]
+    if kind in {"boolean", "integer", "number"} and _A_WORD_OF_JSON.fullmatch(text):
+        return json.loads(text)
+    return text
 
 
 def _not_offered(text: str, tools: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ _MOST_CHARACTERS: Final = 60
 _SECRET = re.compile(r"key|secret|token|password|code", re.IGNORECASE)
 _MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
 """A member of an enumeration, as Python writes it."""
+_TOO_SHORT = frozenset({"string_too_short", "too_short"})
 _UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
 
 _REASONS: Final[Mapping[str, str]] = {
@@ -94,6 +95,8 @@ def _reason(problem: ErrorDetails, path: Sequence[str | int], schema: Mapping[st
     context = problem.get("ctx", {})
     if kind == "value_error":
         reason = str(context.get("error", "is not valid"))
+    elif kind in _TOO_SHORT and context.get("min_length") == 1:
+        reason = "must not be empty"
     elif kind in _REASONS:
         reason = _MEMBER.sub(r"\1", _REASONS[kind].format(**context))
     else:

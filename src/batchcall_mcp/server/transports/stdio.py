@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import logging
 import os
 import select
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from time import sleep
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
@@ -35,8 +37,20 @@ _CLEANING_UP_S: Final = 3.0
 _LOOKS_EVERY_S: Final = 0.1
 
 
-def run_stdio(server: MCPServer[Any]) -> None:
+class Wire(NamedTuple):
+    """The client's ends of the pipes, where somebody took them off the standard descriptors before the server was made.
+
+    What is written at once must leave at once: nothing flushes it.
+    """
+
+    reading: io.BufferedReader
+    writing: io.FileIO
+
+
+def run_stdio(server: MCPServer[Any], wire: Wire | None = None) -> None:
     """Serve until stdin ends; what is in flight then is cancelled and the lifespan's cleanup runs.
+
+    Without a `wire` the client is at the standard descriptors.
 
     A client that went away without closing stdout ends it too: what nobody reads is not waited for.
 
@@ -44,15 +58,16 @@ def run_stdio(server: MCPServer[Any]) -> None:
     """
     signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
     try:
-        anyio.run(_serve, server)
+        anyio.run(serve, server, wire, _Left(wire))
     except* BrokenPipeError:
         logger.info("The MCP client closed the connection while an answer was being written")
 
 
-async def _serve(server: MCPServer[Any]) -> None:
-    lowlevel, left = _lowlevel(server), _Left()
+async def serve(server: MCPServer[Any], wire: Wire | None = None, left: _Left | None = None) -> None:
+    """One connection, to its end. `left` ends this process where the client is gone and nobody reads."""
+    lowlevel = _lowlevel(server)
     passing, serving = anyio.CancelScope(), anyio.CancelScope()
-    async with stdio_server() as (read, write):
+    async with _streams(wire) as (read, write):
         requests_in, requests = anyio.create_memory_object_stream[SessionMessage | Exception]()
         answers, answers_out = anyio.create_memory_object_stream[SessionMessage]()
 
@@ -75,10 +90,27 @@ async def _serve(server: MCPServer[Any]) -> None:
             tasks.start_soon(answer_probes)
             tasks.start_soon(pass_answers)
             with serving:
-                left.when_nobody_reads(asyncio.get_running_loop(), leave)
+                if left is not None:
+                    left.when_nobody_reads(asyncio.get_running_loop(), leave)
                 await lowlevel.run(requests, answers, lowlevel.create_initialization_options())
-            left.cleaned_up.set()
+            if left is not None:
+                left.cleaned_up.set()
             tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _streams(wire: Wire | None) -> AsyncIterator[Any]:
+    """The SDK's, which takes the standard descriptors, or reads and writes a wire in the same way."""
+    if wire is None:
+        async with stdio_server() as streams:
+            yield streams
+        return
+    with (
+        io.TextIOWrapper(wire.reading, encoding="utf-8", errors="replace") as reading,
+        io.TextIOWrapper(wire.writing, encoding="utf-8") as writing,
+    ):
+        async with stdio_server(anyio.wrap_file(reading), anyio.wrap_file(writing)) as streams:
+            yield streams
 
 
 class _Left:
@@ -87,9 +119,10 @@ class _Left:
     Needs `poll`, which Windows has not: there such a process stays until its client closes stdout.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wire: Wire | None) -> None:
         # The SDK moves the standard descriptors, and puts others in their place.
-        self._ends = (os.dup(0), os.dup(1)) if sys.platform != "win32" else None
+        ends = (0, 1) if wire is None else (wire.reading.fileno(), wire.writing.fileno())
+        self._ends = (os.dup(ends[0]), os.dup(ends[1])) if sys.platform != "win32" else None
         self.cleaned_up: Final = threading.Event()
         """Set when nothing but stdout is left to close."""
 

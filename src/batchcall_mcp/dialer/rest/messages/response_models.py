@@ -22,7 +22,7 @@ Data = TypeVar("Data")
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Engine: TypeAlias = Literal["running", "standby"]
 """Whether this process dials, or another may."""
-Milliseconds: TypeAlias = Annotated[int, Field(ge=0, description="since 1970, UTC")]
+Milliseconds: TypeAlias = Annotated[int, Field(ge=0, description="milliseconds since 1970, UTC")]
 MOST_NUMBERS: Final = 100
 """Named in one answer."""
 
