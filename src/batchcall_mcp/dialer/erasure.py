@@ -124,6 +124,13 @@ def erase_ended(store: Store, before: int) -> list[str]:
     return erased
 
 
+def has_erased(store: Store) -> bool:
+    """Whether there is a batch call whose people were erased because it was over for long."""
+    with store.reading() as tx:
+        erased = sa.select(batch_calls.c.batch_call_id).where(batch_calls.c.erased_at.is_not(None)).limit(1)
+        return tx.scalar(erased) is not None
+
+
 def ended_at(store: Store, batch_call_ids: Iterable[str]) -> dict[str, int | None]:
     """When those of these batch calls ended that the database has; of a draft, when it was last changed. None: it
     goes on.
@@ -227,10 +234,12 @@ def _attempts(tx: sa.Connection, who: Spellings) -> list[sa.Row[Any]]:
 
 def _mentioned(tx: sa.Connection, who: Spellings) -> dict[str, int]:
     """Of other people's variables: they belong to those, and are shown and not changed."""
-    digits = [tasks.c.dynamic_variables.contains(one, autoescape=True) for one in {*who.international, *who.national}]
-    others = tasks.c.to_number.not_like(f"%{who.last_digits}") & sa.or_(*digits)
-    rows = sa.select(tasks.c.batch_call_id, sa.func.count().label("rows")).where(others)
-    return {row.batch_call_id: row.rows for row in tx.execute(rows.group_by(tasks.c.batch_call_id))}
+    found: dict[str, int] = {}
+    columns = tasks.c["batch_call_id", "to_number", "dynamic_variables"]
+    for row in tx.execute(sa.select(*columns).where(tasks.c.dynamic_variables.is_not(None))):
+        if not who.is_it(row.to_number) and who.within(json.dumps(row.dynamic_variables, ensure_ascii=False)):
+            found[row.batch_call_id] = found.get(row.batch_call_id, 0) + 1
+    return found
 
 
 def _names(tx: sa.Connection, task_ids: Sequence[str]) -> set[str]:

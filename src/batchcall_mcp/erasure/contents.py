@@ -128,14 +128,14 @@ def _records(text: str) -> Iterator[str]:
     is_quoted = False
     for line in _LINES.findall(text):
         held.append(line)
-        is_quoted = _ends_quoted(line, is_quoted)
+        is_quoted = _ends_quoted(line, is_quoted=is_quoted)
         if not is_quoted:
             yield "".join(held)
             held = []
     yield from held  # a mark that is never closed: each line for itself
 
 
-def _ends_quoted(line: str, is_quoted: bool) -> bool:
+def _ends_quoted(line: str, *, is_quoted: bool) -> bool:
     """Whether the cell at the end of a line goes on in the next one, if one did at its beginning.
 
     Only a mark at the beginning of a cell opens it: elsewhere it stands for inches, or a nickname.
