@@ -10,6 +10,7 @@ from batchcall_mcp.dialer import erasure
 from batchcall_mcp.dialer.retention import Retention
 from batchcall_mcp.recipients.phone.spellings import Spellings
 from tests.dialer.conftest import Caller, NewCaller, body
+from tests.erasure.spelt import full_width
 
 ANN, BOB = "+12132000010", "+12132000020"
 
@@ -44,7 +45,8 @@ async def test_other_people_with_the_same_last_digits_are_named(caller: Caller) 
     assert erasure.forget(caller.dialer.store(), Spellings.of(ANN, None)).mentioned == {name: 1}
 
 
-async def test_other_people_whose_variables_hold_another_spelling_are_named(caller: Caller) -> None:
-    people = [{"to_number": BOB, "dynamic_variables": {"referred_by": "+1 (213) 200-0010"}}]
+@pytest.mark.parametrize("written", ["+1 (213) 200-0010", full_width("213-200-0010")])
+async def test_other_people_whose_variables_hold_another_spelling_are_named(caller: Caller, written: str) -> None:
+    people = [{"to_number": BOB, "dynamic_variables": {"referred_by": written}}]
     name = str((await caller.ask("POST", "/batch-call", body([], tasks=people)))["batch_call_id"])
     assert erasure.forget(caller.dialer.store(), Spellings.of(ANN, None)).mentioned == {name: 1}

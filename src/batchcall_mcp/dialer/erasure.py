@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -63,7 +63,7 @@ class Found:
     calling: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
     at_carriers: Mapping[str, Sequence[str]]
-    mentioned: Mapping[str, int]
+    mentioned: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -74,7 +74,8 @@ class Found:
 def look(store: Store, who: Spellings) -> Found:
     """What `forget` would find."""
     with store.reading() as tx:
-        return _find(tx, who)
+        found = _find(tx, who)
+    return replace(found, mentioned=_mentioned(store, who))
 
 
 def forget(store: Store, who: Spellings) -> Found:
@@ -106,7 +107,8 @@ def forget(store: Store, who: Spellings) -> Found:
                 lambda text, batch_call_id: without(text) if batch_call_id in of_theirs else who.without(text),
                 dict.fromkeys(found.task_ids, name),
             )
-        return found
+    # Dials need not wait for this: nothing of it is changed.
+    return replace(found, mentioned=_mentioned(store, who))
 
 
 def erase_ended(store: Store, before: int) -> list[str]:
@@ -222,7 +224,6 @@ def _find(tx: sa.Connection, who: Spellings) -> Found:
         calling=tuple(sorted(calling | {row.batch_call_id for row in made if row.outcome is None})),
         waiting=tuple(sorted(one for one in waiting if states.get(one) not in _OVER)),
         at_carriers=at_carriers,
-        mentioned=_mentioned(tx, who),
     )
 
 
@@ -232,14 +233,21 @@ def _attempts(tx: sa.Connection, who: Spellings) -> list[sa.Row[Any]]:
     return [row for row in tx.execute(sa.select(*columns).where(alike)) if who.is_it(row.to_number)]
 
 
-def _mentioned(tx: sa.Connection, who: Spellings) -> dict[str, int]:
+def _mentioned(store: Store, who: Spellings) -> dict[str, int]:
     """Of other people's variables: they belong to those, and are shown and not changed."""
     found: dict[str, int] = {}
     columns = tasks.c["batch_call_id", "to_number", "dynamic_variables"]
-    for row in tx.execute(sa.select(*columns).where(tasks.c.dynamic_variables.is_not(None))):
-        if not who.is_it(row.to_number) and who.within(json.dumps(row.dynamic_variables, ensure_ascii=False)):
-            found[row.batch_call_id] = found.get(row.batch_call_id, 0) + 1
+    rows = sa.select(*columns).where(tasks.c.dynamic_variables.is_not(None)).execution_options(yield_per=CHUNK)
+    with store.reading() as tx:
+        for row in tx.execute(rows):
+            if not who.is_it(row.to_number) and who.within(_unescaped(row.dynamic_variables)):
+                found[row.batch_call_id] = found.get(row.batch_call_id, 0) + 1
     return found
+
+
+def _unescaped(variables: str) -> str:
+    """JSON as people would write it: digits of other scripts may be stored as escapes."""
+    return json.dumps(json.loads(variables), ensure_ascii=False)
 
 
 def _names(tx: sa.Connection, task_ids: Sequence[str]) -> set[str]:
