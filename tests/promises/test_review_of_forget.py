@@ -17,6 +17,8 @@ from batchcall_mcp.errors import ConfigurationError, PermissionDenied
 from batchcall_mcp.guard.ledger.database import LedgerDatabase
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.guard.write_record import Entry
+from batchcall_mcp.kept_files.records import KeptFile
+from batchcall_mcp.kept_files.store import FileStore
 from batchcall_mcp.recipients.phone.spellings import IN_A_TEXT, Spellings
 from batchcall_mcp.settings import Settings
 from tests.guard.ledger.test_restored import back_up, restore, wrote
@@ -168,3 +170,38 @@ def test_a_ledger_of_before_the_file_is_known_from_its_next_opening_on(tmp_path:
     restore(settings)
     with closing(Ledger.open(settings)) as ledger, pytest.raises(PermissionDenied, match="emergency stop is on"):
         ledger.writes.begin(START)
+
+
+def test_a_database_that_is_restored_under_a_running_process_is_noticed(tmp_path: Path) -> None:
+    """PostgreSQL comes back with an older state, and the server only sees a connection that broke."""
+    settings = settings_at(tmp_path).with_database(postgresql_url())
+    with closing(Ledger.open(settings)) as running:
+        wrote(settings, 2)
+        restore(settings)
+        with pytest.raises(PermissionDenied, match="emergency stop is on"):
+            running.writes.begin(START)
+
+
+def test_a_kept_list_that_another_machine_rewrites_meanwhile_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is another file under its name then, and still holds this person."""
+    settings = settings_at(tmp_path)
+    settings.data_dir.mkdir()
+    with closing(FileStore.open(settings)) as store:
+        rows = b"phone,name\n+442079460010,Ada\n+442079460011,Ben\n"
+        store.keep("caller", "people.csv", "list", [rows], 2)
+        content, looked = FileStore.content, []
+
+        def rewritten_after_it_was_read(self: FileStore, file: KeptFile) -> bytes:
+            found = content(self, file)
+            if not looked:
+                looked.append(file)
+                assert store.rewrite(file, found.replace(b"Ben", b"Bea"), 2)
+            return found
+
+        monkeypatch.setattr(FileStore, "content", rewritten_after_it_was_read)
+        done = Forget(settings, None, ADA, change=True)
+        done.run()
+        (kept,) = store.everything()
+        assert (done.exit_code, content(store, kept)) == (0, b"phone,name\n+442079460011,Bea\n")

@@ -66,8 +66,7 @@ class Forget:
         """Look into every place, and erase there if `change`: one run at a time, as each rewrites what it has read."""
         with ExitStack() as opened:
             if self.change:
-                self.settings.data_dir.mkdir(parents=True, exist_ok=True)
-                opened.enter_context(FileLock(self.settings.data_dir / _LOCK_FILE, mode=0o600, thread_local=False))
+                self._tried("The data folder cannot be written", partial(self._wait_for_others, opened))
             ledgers = self._ledgers(opened)
             stores = self._stores(opened)
             ids = [one for store in stores for one in self._in_dialer(store)]
@@ -84,6 +83,10 @@ class Forget:
             Audit(self.settings.data_dir).note(
                 Event(event="forgotten", caller="operator", tool="forget", outcome=outcome)
             )
+
+    def _wait_for_others(self, opened: ExitStack) -> None:
+        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+        opened.enter_context(FileLock(self.settings.data_dir / _LOCK_FILE, mode=0o600, thread_local=False))
 
     def _say(self, line: str) -> None:
         if line not in self.lines:

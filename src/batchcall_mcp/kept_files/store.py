@@ -192,12 +192,16 @@ class FileStore(database.Database):
         with self._writing() as tx:
             it = t.files.c.file_id == file.file_id
             row = tx.execute(t.files.select().where(it)).one_or_none()
-            self._remove(tx, it)
             if row is None or content is None:
+                self._remove(tx, it)
                 return row is not None
             known = {**row._mapping, "size_bytes": len(content), "rows": rows}  # noqa: SLF001 - public, but for its name
             del known["file_id"]
-            (file_id,) = tx.execute(t.files.insert().values(known)).inserted_primary_key or (0,)
+            # Before the old one goes: SQLite gives the highest id again once its row is deleted.
+            in_the_meantime = {**known, "name": f"{file.name}.new"}
+            (file_id,) = tx.execute(t.files.insert().values(in_the_meantime)).inserted_primary_key or (0,)
+            self._remove(tx, it)
+            tx.execute(t.files.update().where(t.files.c.file_id == file_id).values(name=file.name))
             for position, part in enumerate(_parts([content])):
                 tx.execute(t.parts.insert().values(file_id=file_id, position=position, content=part))
         return True
