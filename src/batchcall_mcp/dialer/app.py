@@ -14,7 +14,7 @@ from hmac import compare_digest
 from pathlib import Path
 from time import monotonic
 from types import FrameType
-from typing import Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import sqlalchemy as sa
 from fastapi import FastAPI
@@ -32,7 +32,6 @@ from batchcall_mcp.dialer.engine.supervisor import EngineOptions, Supervisor
 from batchcall_mcp.dialer.rest import do_not_call_routes, webhook_routes
 from batchcall_mcp.dialer.rest.account.placing import Placing
 from batchcall_mcp.dialer.rest.health import STALLED_S, EngineHealth
-from batchcall_mcp.dialer.rest.rate_limiter import Limiter
 from batchcall_mcp.dialer.rest.routes import ApiDependencies, build_app
 from batchcall_mcp.dialer.rest.service import Service
 from batchcall_mcp.dialer.rest.webhook_service import WebhookService
@@ -49,6 +48,9 @@ from batchcall_mcp.held_files import HeldFile
 from batchcall_mcp.notifications.events import Tell, tell_nobody
 from batchcall_mcp.settings import STOP_FILE, Settings
 from batchcall_mcp.signed_http.url_policy import WebhookAddresses
+
+if TYPE_CHECKING:
+    from batchcall_mcp.dialer.rest.rate_limiter import Limiter
 
 LOG = logging.getLogger(__name__)
 DAILY_CAP: Final = 3

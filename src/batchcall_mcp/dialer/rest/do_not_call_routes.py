@@ -7,27 +7,27 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeAlias
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 
 from batchcall_mcp.dialer.rest import http_responses
 from batchcall_mcp.dialer.rest.messages import mapping
 from batchcall_mcp.dialer.rest.messages.request_models import DoNotCallBody
 from batchcall_mcp.dialer.rest.messages.response_models import DoNotCallAdded, DoNotCallList
-from batchcall_mcp.dialer.rest.openapi import CREATED, FOUND, WRITTEN, answers
+from batchcall_mcp.dialer.rest.openapi import CREATED, FOUND, WRITTEN, Endpoints, answers
 from batchcall_mcp.dialer.rest.routes import Caller, Write
 from batchcall_mcp.dialer.rest.service import Answer, pagination
 from batchcall_mcp.dialer.storage import do_not_call
 from batchcall_mcp.dialer.storage.store import Store
 
 LOG = logging.getLogger(__name__)
-_router = APIRouter()
+_endpoints = Endpoints()
 
 
 def install(app: FastAPI, open_store: Callable[[], Store]) -> None:
     """Add the endpoints to the app that `routes.build_app` made."""
     app.state.do_not_call_store = open_store
-    app.router.routes.extend(_router.routes)  # see routes.build_app
+    app.router.routes.extend(_endpoints.routes)  # see routes.build_app
 
 
 def _store(request: Request) -> Store:
@@ -38,7 +38,7 @@ def _store(request: Request) -> Store:
 StoreDep: TypeAlias = Annotated[Store, Depends(_store)]
 
 
-@_router.post("/do-not-call", **answers(DoNotCallAdded, *CREATED, takes=DoNotCallBody))
+@_endpoints.post("/do-not-call", answers(DoNotCallAdded, *CREATED, takes=DoNotCallBody))
 def add_to_do_not_call(asked: Write, store: StoreDep) -> JSONResponse:
     """Add up to 10,000 numbers that the organisation does not call. What was there keeps its reason."""
     body = mapping.parse(DoNotCallBody, asked.body)
@@ -56,7 +56,7 @@ def add_to_do_not_call(asked: Write, store: StoreDep) -> JSONResponse:
     return http_responses.success(Answer.recorded(answer, replayed=replayed))
 
 
-@_router.get("/do-not-call", **answers(DoNotCallList, *FOUND))
+@_endpoints.get("/do-not-call", answers(DoNotCallList, *FOUND))
 def list_do_not_call(
     store: StoreDep,
     organization_id: Caller,
@@ -73,7 +73,7 @@ def list_do_not_call(
     return http_responses.success(Answer("Do-not-call list retrieved successfully", data))
 
 
-@_router.delete("/do-not-call/{to_number}", **answers(None, *WRITTEN))
+@_endpoints.delete("/do-not-call/{to_number}", answers(None, *WRITTEN))
 def remove_from_do_not_call(asked: Write, store: StoreDep, to_number: str) -> JSONResponse:
     """Remove a number that the organisation added.
 

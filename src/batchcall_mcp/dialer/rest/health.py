@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from batchcall_mcp.dialer.rest.messages import response_models
+from batchcall_mcp.dialer.rest.openapi import Endpoints
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.errors import ConfigurationError
 
@@ -73,12 +74,17 @@ def install(
         return {"engine": health.state, "engine_failures": health.failures}
 
     # Both run on the event loop, so that they answer also when every worker thread waits for the database.
-    @app.get("/healthz", response_model=response_models.Health)
+    endpoints = Endpoints()
+
+    @endpoints.get("/healthz", lambda: {"response_model": response_models.Health})
     async def healthz() -> dict[str, Any]:
         """Whether the process is alive. Without keys."""
         return {"status": "ok", **engine()}
 
-    @app.get("/readyz", response_model=response_models.Health, responses={503: {"model": response_models.Unready}})
+    @endpoints.get(
+        "/readyz",
+        lambda: {"response_model": response_models.Health, "responses": {503: {"model": response_models.Unready}}},
+    )
     async def readyz() -> JSONResponse:
         """Whether it can serve; it asks the database too. Without keys."""
         problem = await ready() or (_STALLED if engine_health().stalled else None)
@@ -86,6 +92,8 @@ def install(
         if problem is None:
             return JSONResponse(answer)
         return JSONResponse(answer | {"status": "error"} | problem._asdict(), HTTPStatus.SERVICE_UNAVAILABLE)
+
+    app.router.routes.extend(endpoints.routes)
 
 
 def _look(open_store: Callable[[], Store]) -> Unready | None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cached_property, partial
 from http import HTTPStatus
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeVar
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 from batchcall_mcp.dialer.rest.messages import request_models as asked
 from batchcall_mcp.dialer.rest.messages.response_models import BatchCall, ErrorEnvelope, Success
@@ -45,12 +49,66 @@ CREATED: Final = (400, 401, 409, 413, 422)
 FILTERED: Final = (401, 413, 422)
 FOUND: Final = (401, 422)
 
+Described: TypeAlias = Callable[[], dict[str, Any]]
+"""What FastAPI is given with an endpoint, made when it is needed."""
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
-def answers(data: Any, *errors: int, takes: type[BaseModel] | None = None, needs_body: bool = True) -> dict[str, Any]:
+
+class LateRoute(Route):
+    """An endpoint that FastAPI analyses at its first request, or for the document: a start needs one or two of all."""
+
+    def __init__(self, method: str, path: str, endpoint: Callable[..., Any], described: Described) -> None:
+        super().__init__(path, endpoint)
+        self.methods = {method}  # without HEAD, as FastAPI has it
+        self.app = self._serve
+        self._described = described
+
+    @cached_property
+    def analysed(self) -> BaseRoute:
+        """FastAPI's own."""
+        router = APIRouter()
+        router.add_api_route(self.path, self.endpoint, methods=sorted(self.methods or ()), **self._described())
+        return router.routes[0]
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.analysed.handle(scope, receive, send)
+
+
+class Endpoints:
+    """Collects late routes; the same for every app."""
+
+    def __init__(self) -> None:
+        self.routes: Final[list[LateRoute]] = []
+
+    def get(self, path: str, described: Described) -> Callable[[Endpoint], Endpoint]:
+        return partial(self._add, "GET", path, described)
+
+    def post(self, path: str, described: Described) -> Callable[[Endpoint], Endpoint]:
+        return partial(self._add, "POST", path, described)
+
+    def put(self, path: str, described: Described) -> Callable[[Endpoint], Endpoint]:
+        return partial(self._add, "PUT", path, described)
+
+    def patch(self, path: str, described: Described) -> Callable[[Endpoint], Endpoint]:
+        return partial(self._add, "PATCH", path, described)
+
+    def delete(self, path: str, described: Described) -> Callable[[Endpoint], Endpoint]:
+        return partial(self._add, "DELETE", path, described)
+
+    def _add(self, method: str, path: str, described: Described, endpoint: Endpoint) -> Endpoint:
+        self.routes.append(LateRoute(method, path, endpoint, described))
+        return endpoint
+
+
+def answers(data: Any, *errors: int, takes: type[BaseModel] | None = None, needs_body: bool = True) -> Described:
     """What an endpoint answers: the shape of `data` in the envelope, and the statuses of its errors; and its body.
 
     Bodies are read in worker threads, not by FastAPI on the event loop, which therefore has to be given their shape.
     """
+    return partial(_answers, data, errors, takes, needs_body=needs_body)
+
+
+def _answers(data: Any, errors: tuple[int, ...], takes: type[BaseModel] | None, *, needs_body: bool) -> dict[str, Any]:
     success: Any = Success[data]
     body = {"application/json": {"schema": {"$ref": _SCHEMAS + takes.__name__}}} if takes else None
     headers: dict[str, Any] = {}
@@ -66,11 +124,19 @@ def answers(data: Any, *errors: int, takes: type[BaseModel] | None = None, needs
     }
 
 
-def exported() -> dict[int | str, dict[str, Any]]:
+def exported() -> dict[str, Any]:
     """What a CSV file is answered as."""
     named = {"Content-Disposition": {"description": "a file name", "schema": {"type": "string"}}}
     csv = {"description": "Every task", "content": {"text/csv": {"schema": {"type": "string"}}}, "headers": named}
-    return {200: csv, **problems(*READ)}
+    return {"response_class": StreamingResponse, "responses": {200: csv, **problems(*READ)}}
+
+
+def measured() -> dict[str, Any]:
+    """What Prometheus is answered with."""
+    from batchcall_mcp.dialer.rest.metrics import CONTENT_TYPE
+
+    text = {"content": {CONTENT_TYPE: {"schema": {"type": "string"}}}}
+    return {"response_class": Response, "responses": {200: text, **problems(401)}}
 
 
 def problems(*errors: int) -> dict[int | str, dict[str, Any]]:
@@ -108,7 +174,8 @@ def allowed(document: dict[str, Any], path: str) -> str:
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
-    document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    routes = [route.analysed if isinstance(route, LateRoute) else route for route in app.routes]
+    document = get_openapi(title=app.title, version=app.version, routes=routes)
     # Those of FastAPI come later: it splits what is read and answered differently by name.
     _, bodies = models_json_schema(
         [(model, "validation") for model in (*_BODIES, ErrorEnvelope)], ref_template=_SCHEMAS + "{model}"

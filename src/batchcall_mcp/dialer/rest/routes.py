@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import IO, Annotated, TypeAlias
+from typing import IO, TYPE_CHECKING, Annotated, TypeAlias
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
+from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.security import APIKeyHeader
 from pydantic import WithJsonSchema
@@ -21,7 +21,6 @@ from batchcall_mcp.dialer.rest.messages import request_models as bodies
 from batchcall_mcp.dialer.rest.messages import response_models as shapes
 from batchcall_mcp.dialer.rest.messages.preconditions import IfMatch
 from batchcall_mcp.dialer.rest.messages.request_models import MOMENT_SCHEMA, MOST_ALTERNATIVES, Text
-from batchcall_mcp.dialer.rest.metrics import CONTENT_TYPE as METRICS_TYPE
 from batchcall_mcp.dialer.rest.openapi import (
     CALLED,
     CHANGED,
@@ -31,17 +30,20 @@ from batchcall_mcp.dialer.rest.openapi import (
     LISTED,
     READ,
     WRITTEN,
+    Endpoints,
     answers,
     exported,
+    measured,
     openapi_of,
-    problems,
 )
-from batchcall_mcp.dialer.rest.rate_limiter import Limiter
 from batchcall_mcp.dialer.rest.service import Service, created_after
 from batchcall_mcp.dialer.storage.queries import BatchCallQuery
 from batchcall_mcp.dialer.storage.store import WriteRequest
 from batchcall_mcp.errors import AuthenticationFailed
 from batchcall_mcp.model import AnsweredBy, TaskStatus
+
+if TYPE_CHECKING:
+    from batchcall_mcp.dialer.rest.rate_limiter import Limiter
 
 Verify: TypeAlias = Callable[[str, str], str | None]
 Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -161,7 +163,7 @@ async def _account(service: ServiceDep, _caller: Caller) -> AccountRead:
 
 
 AccountDep: TypeAlias = Annotated[AccountRead, Depends(_account)]
-_router = APIRouter()
+_endpoints = Endpoints()
 
 
 def build_app(dependencies: ApiDependencies, lifespan: Lifespan) -> FastAPI:
@@ -170,20 +172,20 @@ def build_app(dependencies: ApiDependencies, lifespan: Lifespan) -> FastAPI:
     app = FastAPI(title="batchcall-mcp dialer", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.dependencies = dependencies
     http_responses.install(app)
-    # The routes themselves: `include_router` would make each of them again for every app, in 30 ms.
-    app.router.routes.extend(_router.routes)
+    # The routes themselves: `include_router` would make each of them again for every app.
+    app.router.routes.extend(_endpoints.routes)
     health.install(app, dependencies.service.open_store, dependencies.engine_health)
     app.openapi = openapi_of(app)  # type: ignore[method-assign]  # how FastAPI documents it
     return app
 
 
-@_router.post("/batch-call", **answers(shapes.BatchCall, *CREATED, takes=bodies.BatchCallBody))
+@_endpoints.post("/batch-call", answers(shapes.BatchCall, *CREATED, takes=bodies.BatchCallBody))
 def create_batch_call(asked: Write, service: ServiceDep, account: AccountDep) -> JSONResponse:
     """Create a batch call. Without a time and without `send_now` it is a draft, where Zudu would dial."""
     return http_responses.success(service.create(asked.write, asked.file, account))
 
 
-@_router.get("/batch-call/list", **answers(shapes.BatchCalls, *FOUND))
+@_endpoints.get("/batch-call/list", answers(shapes.BatchCalls, *FOUND))
 def list_batch_calls(
     service: ServiceDep,
     organization_id: Caller,
@@ -212,19 +214,19 @@ def list_batch_calls(
     return http_responses.success(service.find(organization_id, query))
 
 
-@_router.post("/batch-call/list", **answers(shapes.FilteredBatchCalls, *FILTERED, takes=bodies.ListBody))
+@_endpoints.post("/batch-call/list", answers(shapes.FilteredBatchCalls, *FILTERED, takes=bodies.ListBody))
 def list_batch_calls_filtered(service: ServiceDep, organization_id: Caller, received: Received) -> JSONResponse:
     """A page of batch calls, filtered by a body, in which each field may have several values."""
     return http_responses.success(service.find_filtered(organization_id, received.read()))
 
 
-@_router.get("/batch-call/{batch_call_id}", **answers(shapes.BatchCallRead, *READ))
+@_endpoints.get("/batch-call/{batch_call_id}", answers(shapes.BatchCallRead, *READ))
 def get_batch_call(service: ServiceDep, organization_id: Caller, batch_call_id: str) -> JSONResponse:
     """Read a batch call: with `held_back`, and with `results` once it is over."""
     return http_responses.success(service.get(organization_id, batch_call_id))
 
 
-@_router.put("/batch-call/{batch_call_id}", **answers(shapes.BatchCall, *CHANGED, takes=bodies.BatchCallBody))
+@_endpoints.put("/batch-call/{batch_call_id}", answers(shapes.BatchCall, *CHANGED, takes=bodies.BatchCallBody))
 def update_batch_call(
     asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition, account: AccountDep
 ) -> JSONResponse:
@@ -232,7 +234,7 @@ def update_batch_call(
     return http_responses.success(service.replace(asked.write, batch_call_id, asked.file, if_match, account))
 
 
-@_router.patch("/batch-call/{batch_call_id}", **answers(shapes.BatchCall, *CHANGED, takes=bodies.BatchCallPatch))
+@_endpoints.patch("/batch-call/{batch_call_id}", answers(shapes.BatchCall, *CHANGED, takes=bodies.BatchCallPatch))
 def patch_batch_call(
     asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition, account: AccountDep
 ) -> JSONResponse:
@@ -240,13 +242,13 @@ def patch_batch_call(
     return http_responses.success(service.patch(asked.write, batch_call_id, asked.file, if_match, account))
 
 
-@_router.delete("/batch-call/{batch_call_id}", **answers(None, *CHANGED))
+@_endpoints.delete("/batch-call/{batch_call_id}", answers(None, *CHANGED))
 def delete_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
     """Remove a batch call."""
     return http_responses.success(service.delete(asked.write, batch_call_id, if_match))
 
 
-@_router.get("/batch-call/{batch_call_id}/tasks", **answers(shapes.Tasks, *LISTED))
+@_endpoints.get("/batch-call/{batch_call_id}/tasks", answers(shapes.Tasks, *LISTED))
 def list_tasks(
     service: ServiceDep,
     organization_id: Caller,
@@ -263,7 +265,7 @@ def list_tasks(
     return http_responses.success(service.find_tasks(organization_id, batch_call_id, wanted, page=page, limit=limit))
 
 
-@_router.post("/batch-call/{batch_call_id}/tasks", **answers(shapes.Appended, *CHANGED, takes=bodies.AppendBody))
+@_endpoints.post("/batch-call/{batch_call_id}/tasks", answers(shapes.Appended, *CHANGED, takes=bodies.AppendBody))
 def append_tasks(
     asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition, account: AccountDep
 ) -> JSONResponse:
@@ -275,13 +277,13 @@ def append_tasks(
     return http_responses.success(service.append(asked.write, batch_call_id, asked.file, if_match, account))
 
 
-@_router.get("/batch-call/{batch_call_id}/tasks/{task_id}/attempts", **answers(shapes.Attempts, *READ))
+@_endpoints.get("/batch-call/{batch_call_id}/tasks/{task_id}/attempts", answers(shapes.Attempts, *READ))
 def list_attempts(service: ServiceDep, organization_id: Caller, batch_call_id: str, task_id: str) -> JSONResponse:
     """Every dial of a task, oldest first, with `carrier_call_id`, by which the carrier knows it."""
     return http_responses.success(service.find_attempts(organization_id, batch_call_id, task_id))
 
 
-@_router.get("/batch-call/{batch_call_id}/tasks/{task_id}/call", **answers(shapes.Call, *CALLED))
+@_endpoints.get("/batch-call/{batch_call_id}/tasks/{task_id}/call", answers(shapes.Call, *CALLED))
 async def get_call(
     service: ServiceDep,
     organization_id: Caller,
@@ -293,7 +295,7 @@ async def get_call(
     return http_responses.success(await service.call(organization_id, batch_call_id, task_id, n))
 
 
-@_router.get("/batch-call/{batch_call_id}/export.csv", response_class=StreamingResponse, responses=exported())
+@_endpoints.get("/batch-call/{batch_call_id}/export.csv", exported)
 def export_batch_call(service: ServiceDep, organization_id: Caller, batch_call_id: str) -> StreamingResponse:
     """Every task as CSV, streamed; no cell is a formula."""
     pieces = service.export(organization_id, batch_call_id)
@@ -302,7 +304,7 @@ def export_batch_call(service: ServiceDep, organization_id: Caller, batch_call_i
     return StreamingResponse(pieces, media_type="text/csv", headers=named)
 
 
-@_router.post("/batch-call/{batch_call_id}/retry", **answers(shapes.Retried, *CHANGED, takes=bodies.RetryBody))
+@_endpoints.post("/batch-call/{batch_call_id}/retry", answers(shapes.Retried, *CHANGED, takes=bodies.RetryBody))
 def retry_batch_call(
     asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition, account: AccountDep
 ) -> JSONResponse:
@@ -310,9 +312,9 @@ def retry_batch_call(
     return http_responses.success(service.retry(asked.write, batch_call_id, asked.body, if_match, account))
 
 
-@_router.post(
+@_endpoints.post(
     "/batch-call/{batch_call_id}/execute",
-    **answers(shapes.Executed, *CHANGED, takes=bodies.ExecuteBody, needs_body=False),
+    answers(shapes.Executed, *CHANGED, takes=bodies.ExecuteBody, needs_body=False),
 )
 def execute_batch_call(
     asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition, account: AccountDep
@@ -322,13 +324,13 @@ def execute_batch_call(
     return http_responses.success(started)
 
 
-@_router.post("/batch-call/{batch_call_id}/pause", **answers(shapes.BatchCall, *WRITTEN))
+@_endpoints.post("/batch-call/{batch_call_id}/pause", answers(shapes.BatchCall, *WRITTEN))
 def pause_batch_call(asked: Write, service: ServiceDep, batch_call_id: str) -> JSONResponse:
     """Place no new calls; those in progress go on. Not in Zudu's API."""
     return http_responses.success(service.move(asked.write, batch_call_id, Action.PAUSE))
 
 
-@_router.post("/batch-call/{batch_call_id}/resume", **answers(shapes.BatchCall, *CHANGED))
+@_endpoints.post("/batch-call/{batch_call_id}/resume", answers(shapes.BatchCall, *CHANGED))
 def resume_batch_call(
     asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition, account: AccountDep
 ) -> JSONResponse:
@@ -336,13 +338,13 @@ def resume_batch_call(
     return http_responses.success(service.move(asked.write, batch_call_id, Action.RESUME, if_match, account=account))
 
 
-@_router.post("/batch-call/{batch_call_id}/cancel", **answers(shapes.BatchCall, *WRITTEN))
+@_endpoints.post("/batch-call/{batch_call_id}/cancel", answers(shapes.BatchCall, *WRITTEN))
 def cancel_batch_call(asked: Write, service: ServiceDep, batch_call_id: str) -> JSONResponse:
     """Dial nothing more of it. Not in Zudu's API."""
     return http_responses.success(service.move(asked.write, batch_call_id, Action.CANCEL))
 
 
-@_router.get("/account", **answers(shapes.Account, 401))
+@_endpoints.get("/account", answers(shapes.Account, 401))
 def get_account(service: ServiceDep, organization_id: Caller, account: AccountDep) -> JSONResponse:
     """The organisation and the carrier: numbers and agents of its account, who pays, what it may do.
 
@@ -351,14 +353,12 @@ def get_account(service: ServiceDep, organization_id: Caller, account: AccountDe
     return http_responses.success(service.account(organization_id, account))
 
 
-@_router.get(
-    "/metrics",
-    response_class=Response,
-    responses={200: {"content": {METRICS_TYPE: {"schema": {"type": "string"}}}}, **problems(401)},
-)
+@_endpoints.get("/metrics", measured)
 def get_metrics(service: ServiceDep, organization_id: Caller) -> Response:
     """The organisation's figures, for Prometheus."""
-    return Response(service.metrics(organization_id), media_type=METRICS_TYPE)
+    from batchcall_mcp.dialer.rest.metrics import CONTENT_TYPE
+
+    return Response(service.metrics(organization_id), media_type=CONTENT_TYPE)
 
 
 def _number_or_text(value: str | None) -> float | str | None:

@@ -20,7 +20,7 @@ from batchcall_mcp.dialer.domain import dates, rules
 from batchcall_mcp.dialer.domain.dates import Person
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTasks, TaskCounts, TaskFilter, dates_of, window_of
 from batchcall_mcp.dialer.domain.rules import Action, State
-from batchcall_mcp.dialer.rest import csv_export, metrics
+from batchcall_mcp.dialer.rest import csv_export
 from batchcall_mcp.dialer.rest.account import facts
 from batchcall_mcp.dialer.rest.account.placing import NO_ACCOUNT, AccountRead, Header, Placing
 from batchcall_mcp.dialer.rest.messages import mapping, request_models
@@ -389,6 +389,8 @@ class Service:
 
     def metrics(self, organization_id: str) -> bytes:
         """The organisation's figures in Prometheus's text format."""
+        from batchcall_mcp.dialer.rest import metrics  # what writes the format is heavy
+
         return metrics.exposition(self.open_store(), organization_id)
 
     def _refusal(
