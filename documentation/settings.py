@@ -33,7 +33,14 @@ GROUPS = {
         *("max_calls_per_launch", "max_calls_per_day", "cost_per_minute", "max_cost_per_launch", "max_cost_per_day"),
         "rate_limit",
     ),
-    "Lists and people": ("files", "default_region", "do_not_call", "require_consent", "calling_hours", "retention_days"),
+    "Lists and people": (
+        "files",
+        "default_region",
+        "do_not_call",
+        "require_consent",
+        "calling_hours",
+        "retention_days",
+    ),
     "Storage and network": (
         "data_dir",
         "database_url",
