@@ -113,6 +113,7 @@ names = st.one_of(
     st.sampled_from([*SETTINGS, *(name.upper() for name in Settings.model_fields), "ENV_FILE", "NO_SUCH"]),
     st.sampled_from(["mode", "Backend", "backend"]),
 )
+HOME = {"HOME": "/home/nobody-of-this-name"}
 environments = st.dictionaries(names.map(lambda name: PREFIX + name), values, max_size=4)
 
 
@@ -123,10 +124,10 @@ environments = st.dictionaries(names.map(lambda name: PREFIX + name), values, ma
 @example({"BATCHCALL_MODE": "draft", "batchcall_mode": "read-only"})
 @example({"BATCHCALL_API_KEY": "key"})
 def test_where_it_decides_the_real_settings_and_the_real_server_agree(environment: dict[str, str]) -> None:
-    decided = surface_of(environment)
+    decided = surface_of(HOME | environment)
     if decided is None or decided[0] not in BUILT_IN:
         return
-    with mock.patch.dict(os.environ, environment, clear=True):
+    with mock.patch.dict(os.environ, HOME | environment, clear=True):
         server = build_server(load_settings(), transport="stdio")
     assert decided == (server.service.backend_type.name, server.service.settings.mode)
     assert (server.service.settings.test_numbers, server.service.settings.places_real_calls) == ((), False)
@@ -138,10 +139,10 @@ def test_no_hostile_value_of_a_setting_is_decided_upon_and_then_refused(name: st
     environment = {PREFIX + name: value}
     if name == "URL":
         environment[PREFIX + "BACKEND"] = "batchcall"
-    decided = surface_of(environment)
+    decided = surface_of(HOME | environment)
     if decided is None or decided[0] not in BUILT_IN:
         return
-    with mock.patch.dict(os.environ, environment, clear=True):
+    with mock.patch.dict(os.environ, HOME | environment, clear=True):
         build_server(Settings.load(), transport="stdio")
 
 
@@ -157,7 +158,7 @@ def test_no_hostile_value_of_a_setting_is_decided_upon_and_then_refused(name: st
     ],
 )
 def test_usual_settings_are_decided_upon(environment: dict[str, str], expected: tuple[str, str]) -> None:
-    assert surface_of(environment) == expected
+    assert surface_of(HOME | environment) == expected
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ def test_usual_settings_are_decided_upon(environment: dict[str, str], expected: 
     ],
 )
 def test_what_only_the_real_settings_can_judge_takes_the_ordinary_way(environment: dict[str, str]) -> None:
-    assert surface_of(environment) is None
+    assert surface_of(HOME | environment) is None
 
 
 def test_no_setting_is_decided_upon_that_there_is_not() -> None:
@@ -185,3 +186,8 @@ def test_it_is_switched_off_by_its_own_setting_alone(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("BATCHCALL_FAST_START", "of")
     with pytest.raises(ConfigurationError, match="BATCHCALL_FAST_START"):
         Settings.load()
+
+
+def test_without_a_home_folder_only_the_real_settings_know_the_folders() -> None:
+    """A user without an entry has none, as in containers: then there is no data folder either, and no server."""
+    assert surface_of({"PATH": "/bin"}) is None
