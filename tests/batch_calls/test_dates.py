@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -28,6 +29,7 @@ HERE = number(NEW_YORK, 0)
 FRIDAY = date(2026, 11, 27)
 
 
+@cache
 def in_days(days: int) -> str:
     return str(datetime.now(UTC).date() + timedelta(days=days))
 

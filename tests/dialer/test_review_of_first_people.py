@@ -104,7 +104,7 @@ def carry_out_more(two: Two, step: tuple[Any, ...], added: Iterator[str]) -> Non
 
 
 @pytest.mark.parametrize("open_store", ["sqlite"], indirect=True)  # both are driven in test_first_people
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(script=st.lists(more_steps, max_size=25), first=st.integers(1, 5), people=st.integers(1, 6))
 def test_nobody_more_whoever_is_added_called_again_or_opts_out_meanwhile(
     open_store: Callable[[], Store], clock: Clock, script: list[tuple[Any, ...]], first: int, people: int

@@ -22,7 +22,7 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     max_leaves=4,
 )
-objects = st.recursive(
+objects: st.SearchStrategy[Any] = st.recursive(
     st.just({}),
     lambda inner: st.dictionaries(st.sampled_from(["form", "url", "context", "tools", "list", "x"]), inner, max_size=2),
     max_leaves=4,

@@ -179,7 +179,7 @@ async def test_what_is_being_sent_is_listed_and_not_settled(tmp_path: Path) -> N
     vendor = Zudu()
     gate = Gate(vendor.recording, starts)
     async with listening(gate) as url:
-        there = of_zudu(url, tmp_path)
+        there = of_zudu(url, tmp_path, request_timeout_s="100")  # three commands look at it meanwhile
         async with serving(there, Person()) as model, anyio.create_task_group() as group:
             made = await model.call("create_batch_call", from_number=FROM, tasks=TASKS)
             launch = {"batch_call_id": made["batch_call"]["batch_call_id"], "trigger_timestamp": "now"}

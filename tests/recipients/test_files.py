@@ -24,7 +24,9 @@ from tests.recipients.workbooks import Cell, Sheet, write_workbook
 
 ANY = ReadOptions()
 ONE, TWO, THREE = "+14155550100", "+14155550101", "+14155550102"
-same_folder = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+same_folder = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 
 Write = Callable[[str, str | bytes], Path]
 

@@ -221,7 +221,7 @@ class TestTheFirstFolder:
         make_first_folder(())
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     st.lists(st.sampled_from(["..", ".", "first", "second", "outside", "sub", "list.csv", "~", "a\0", ""]), max_size=6)
 )
