@@ -47,6 +47,9 @@ FILES={_PATHS} DO_NOT_CALL={_PATHS} DATA_DIR={_PATHS} CALLING_HOURS={_TIME}-({_T
 REQUEST_TIMEOUT_S=[1-9]\d? LOG_LEVEL=DEBUG|INFO|WARNING|ERROR"""
 SETTINGS = dict(form.split("=", 1) for form in _FORMS.split())
 """Values that the real settings certainly accept; but for the mode and the backend none changes a list."""
+_LINE = r"(#.*|[ \t]*|(BATCHCALL_[A-Z_]+)=([\w@%+=:,./~-]+|'[^'\\$]*'))"
+_LONGEST_FILE = 16_384
+"""A line as `batchcall-mcp init` writes it, which means the same to every reader; and how many characters are read."""
 _META = "io.modelcontextprotocol/"
 _OF_MODERN = {_META + "protocolVersion", _META + "clientCapabilities", _META + "clientInfo", "progressToken"}
 _OF_INITIALIZE = {"protocolVersion", "capabilities", "clientInfo"}
@@ -75,12 +78,29 @@ def begin() -> tuple[BufferedReader, FileIO] | None:
 def surface_of(environment: Mapping[str, str]) -> tuple[str, str] | None:
     """Backend and mode that a server with this environment serves; None where only the real settings can say."""
     given = {name: value for name, value in environment.items() if name.upper().startswith("BATCHCALL_")}
+    file = given.pop("BATCHCALL_ENV_FILE", "")
+    try:
+        given = (_settings_in(file) if file else {}) | given
+    except (OSError, ValueError):
+        return None
     for name, value in given.items():
         if not re.fullmatch(SETTINGS.get(name.removeprefix("BATCHCALL_"), "(?!)"), value, re.ASCII):
             return None
     url = given.get("BATCHCALL_URL")
     backend = given.get("BATCHCALL_BACKEND") or ("batchcall" if url or "BATCHCALL_API_KEY" in given else "dialer")
     return None if backend == "dialer" and url else (backend, given.get("BATCHCALL_MODE", "full"))
+
+
+def _settings_in(path: str) -> dict[str, str]:
+    """The variables of a file of settings. ValueError: some line of it might mean something else."""
+    if not path.startswith("/") or not os.path.isfile(path):  # noqa: PTH113 - as above
+        raise ValueError
+    with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123
+        text = file.read(_LONGEST_FILE + 1)
+    lines = [re.fullmatch(_LINE, line, re.ASCII) for line in text.split("\n")]
+    if len(text) > _LONGEST_FILE or "\r" in text or None in lines:
+        raise ValueError
+    return {line[2]: line[3].strip("'") for line in lines if line and line[2]}
 
 
 class Snapshot:
