@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from batchcall_mcp.backends.registry import BUILT_IN
 from batchcall_mcp.cli.setup import env_file
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.fast_start import SETTINGS, surface_of
+from batchcall_mcp.fast_start.surface import SETTINGS, surface_of
 from batchcall_mcp.server.app import build_server
 from batchcall_mcp.server.startup import load_settings
 from batchcall_mcp.settings import PREFIX, Settings

@@ -1,15 +1,16 @@
 """Fast start: a client has its handshake and lists from a snapshot while the real server is still being imported.
 
-1. `begin` decides by the environment alone which snapshot is the one (`surface_of`), takes stdin and stdout for itself,
-   and points descriptor 1 to stderr: nothing that an import prints reaches the client.
+1. `begin` decides by settings and installed packages which snapshot is the one (`surface`), takes stdin and stdout for
+   itself, and points descriptor 1 to stderr: nothing that an import prints reaches the client.
 2. Plain requests for what the snapshot holds are answered (`Snapshot.answer`), first here, then in a thread while the
    main thread imports. The first line that is anything else ends this.
 3. The real server's first read ends it too. From there on the server reads what was not answered, then the pipe. It
    first gets the one answered request that decides about the connection (`initialize`, or the first modern list) again,
    alone; its answer, which the client has, is dropped (`Handover`, `Written`).
 
-Whatever cannot be judged here takes the ordinary way: other settings, other backends, Windows. Without this module
-everything does. `python -m release.snapshot` renders the snapshot from the real server.
+Whatever cannot be judged here takes the ordinary way: other settings, other backends, other versions of the packages
+that rendered the snapshot, Windows. Without this package everything does. `python -m release.snapshot` renders the
+snapshot from the real server.
 """
 
 from __future__ import annotations
@@ -25,31 +26,19 @@ import sys
 import zlib
 from io import BufferedReader, BytesIO, FileIO
 
+from batchcall_mcp.fast_start.surface import are_installed, surface_of
+
 TYPE_CHECKING = False  # importing `typing` takes as long as the answer
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
-FILE = f"{__file__.removesuffix('.py')}.snapshot"
+FILE = f"{__file__.removesuffix('__init__.py')}answers.snapshot"
 _FIRST_MS, _NEXT_MS = 50, 6
 """How long the next line is waited for before the imports begin, with which the answers then share the time."""
 _SWITCH_S, _USUAL_SWITCH_S = 0.001, sys.getswitchinterval()
 _LONGEST, _DEEPEST = 65_536, 100
 """Bytes and brackets of a line that is judged here; the server's JSON is less patient than Python's."""
 
-_HOST = r"(localhost|127\.0\.0\.1|([a-z0-9]+(-[a-z0-9]+)*\.)+[a-z]+)(:([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}))?"
-_TIME, _PATHS, _KEY, _COUNT = r"([01]\d|2[0-3]):[0-5]\d", r"/[\x20-}]*", r"(?!.*\$\{)[!-~]+", r"[1-9]\d{0,8}"
-_FORMS = rf"""
-BACKEND=[a-z]+ URL=https?://{_HOST}(/[A-Za-z0-9_-]+)*/? API_KEY={_KEY} API_SECRET={_KEY} FAST_START=on
-MODE=full|draft|read-only CONFIRM=auto|person|code APPROVAL_PAGE=auto|off LOG_FORMAT=text|json
-MAX_CALLS_PER_LAUNCH={_COUNT} MAX_CALLS_PER_DAY={_COUNT} DEFAULT_REGION=[A-Z][A-Z] SIMULATED_SPEED=[1-9]\d{{0,3}}
-FILES={_PATHS} DO_NOT_CALL={_PATHS} DATA_DIR={_PATHS} CALLING_HOURS={_TIME}-({_TIME}|24:00)
-REQUEST_TIMEOUT_S=[1-9]\d? LOG_LEVEL=DEBUG|INFO|WARNING|ERROR"""
-SETTINGS = dict(form.split("=", 1) for form in _FORMS.split())
-"""Values that the real settings certainly accept; but for the mode and the backend none changes a list."""
-_LINE = r"(#.*|[ \t]*|(BATCHCALL_[A-Z_]+)=([\w@%+=:,./~-]+|'[^'\\$]*'))"
-_LONGEST_FILE = 16_384
-"""A line as `batchcall-mcp init` writes it, which means the same to every reader; and how many characters are read."""
 _META = "io.modelcontextprotocol/"
 _OF_MODERN = {_META + "protocolVersion", _META + "clientCapabilities", _META + "clientInfo", "progressToken"}
 _OF_INITIALIZE = {"protocolVersion", "capabilities", "clientInfo"}
@@ -64,6 +53,8 @@ def begin() -> tuple[BufferedReader, FileIO] | None:
         if surface is None or not (os.get_blocking(0) and os.get_blocking(1) and os.fstat(2)):
             return None
         snapshot = Snapshot(*surface)
+        if not are_installed(snapshot.rendered_by, sys.path):
+            return None
     except (OSError, KeyError, ValueError, zlib.error):
         return None
     client = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3) for number in (0, 1)]
@@ -75,34 +66,6 @@ def begin() -> tuple[BufferedReader, FileIO] | None:
     return BufferedReader(handover), Written(handover)
 
 
-def surface_of(environment: Mapping[str, str]) -> tuple[str, str] | None:
-    """Backend and mode that a server with this environment serves; None where only the real settings can say."""
-    given = {name: value for name, value in environment.items() if name.upper().startswith("BATCHCALL_")}
-    file = given.pop("BATCHCALL_ENV_FILE", "")
-    try:
-        given = (_settings_in(file) if file else {}) | given
-    except (OSError, ValueError):
-        return None
-    for name, value in given.items():
-        if not re.fullmatch(SETTINGS.get(name.removeprefix("BATCHCALL_"), "(?!)"), value, re.ASCII):
-            return None
-    url = given.get("BATCHCALL_URL")
-    backend = given.get("BATCHCALL_BACKEND") or ("batchcall" if url or "BATCHCALL_API_KEY" in given else "dialer")
-    return None if backend == "dialer" and url else (backend, given.get("BATCHCALL_MODE", "full"))
-
-
-def _settings_in(path: str) -> dict[str, str]:
-    """The variables of a file of settings. ValueError: some line of it might mean something else."""
-    if not path.startswith("/") or not os.path.isfile(path):  # noqa: PTH113 - as above
-        raise ValueError
-    with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123
-        text = file.read(_LONGEST_FILE + 1)
-    lines = [re.fullmatch(_LINE, line, re.ASCII) for line in text.split("\n")]
-    if len(text) > _LONGEST_FILE or "\r" in text or None in lines:
-        raise ValueError
-    return {line[2]: line[3].strip("'") for line in lines if line and line[2]}
-
-
 class Snapshot:
     """What one server answers; and the era that the client has chosen, if it was answered already."""
 
@@ -112,6 +75,7 @@ class Snapshot:
             begins, size = index["backends"][backend]
             file.seek(begins, os.SEEK_CUR)
             kept = json.loads(zlib.decompress(file.read(size)))
+        self.rendered_by: dict[str, str] = index["rendered_by"]
         self._versions: dict[str, list[str]] = index["versions"]
         self._texts, self._results = kept["texts"], kept["modes"][mode]
         self._era: str | None = None
