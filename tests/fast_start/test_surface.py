@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from unittest import mock
 
@@ -116,6 +115,7 @@ names = st.one_of(
     st.sampled_from([*SETTINGS, *(name.upper() for name in Settings.model_fields), "ENV_FILE", "NO_SUCH"]),
     st.sampled_from(["mode", "Backend", "backend"]),
 )
+HOME = {"HOME": "/home/nobody-of-this-name"}
 environments = st.dictionaries(names.map(lambda name: PREFIX + name), values, max_size=4)
 
 
@@ -129,11 +129,11 @@ def test_where_it_decides_the_real_settings_and_the_real_server_agree(environmen
     check(environment)
 
 
-def check(environment: Mapping[str, str]) -> None:
-    decided = surface_of(environment)
+def check(environment: dict[str, str]) -> None:
+    decided = surface_of(HOME | environment)
     if decided is None or decided[0] not in BUILT_IN:
         return
-    with mock.patch.dict(os.environ, environment, clear=True):
+    with mock.patch.dict(os.environ, HOME | environment, clear=True):
         server = build_server(load_settings(), transport="stdio")
     assert decided == (server.service.backend_type.name, server.service.settings.mode)
     assert (server.service.settings.test_numbers, server.service.settings.places_real_calls) == ((), False)
@@ -190,7 +190,7 @@ def test_where_it_decides_by_a_file_they_agree_too(file: Path, text: bytes, envi
 @given(st.dictionaries(st.sampled_from([PREFIX + name for name in SETTINGS]), st.sampled_from(USUAL), max_size=5))
 def test_what_init_writes_is_decided_upon_as_the_same_in_the_environment(file: Path, chosen: dict[str, str]) -> None:
     file.write_text(env_file.changed("", chosen, ()), encoding="utf-8")
-    assert surface_of({"BATCHCALL_ENV_FILE": str(file)}) == surface_of(chosen)
+    assert surface_of(HOME | {"BATCHCALL_ENV_FILE": str(file)}) == surface_of(HOME | chosen)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_file_of_settings_is_decided_upon_where_each_line_is_plain(
     file: Path, text: str, environment: dict[str, str], expected: tuple[str, str] | None
 ) -> None:
     file.write_text(text, encoding="utf-8", newline="")
-    assert surface_of(environment | {"BATCHCALL_ENV_FILE": str(file)}) == expected
+    assert surface_of(HOME | environment | {"BATCHCALL_ENV_FILE": str(file)}) == expected
 
 
 def test_a_file_that_is_not_one_takes_the_ordinary_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,8 +230,8 @@ def test_a_file_that_is_not_one_takes_the_ordinary_way(tmp_path: Path, monkeypat
     (tmp_path / "~" / "file.env").touch()
     odd = [tmp_path, fifo, tmp_path / "none.env", "file.env", "~/file.env", "/" + "x" * 5000]
     for path in odd if os.access(locked, os.R_OK) else [*odd, locked]:
-        assert surface_of({"BATCHCALL_ENV_FILE": str(path)}) is None, path
-    assert surface_of({"BATCHCALL_ENV_FILE": ""}) == ("dialer", "full")
+        assert surface_of(HOME | {"BATCHCALL_ENV_FILE": str(path)}) is None, path
+    assert surface_of(HOME | {"BATCHCALL_ENV_FILE": ""}) == ("dialer", "full")
 
 
 @pytest.mark.parametrize("name", sorted(SETTINGS))
@@ -240,10 +240,10 @@ def test_no_hostile_value_of_a_setting_is_decided_upon_and_then_refused(name: st
     environment = {PREFIX + name: value}
     if name == "URL":
         environment[PREFIX + "BACKEND"] = "batchcall"
-    decided = surface_of(environment)
+    decided = surface_of(HOME | environment)
     if decided is None or decided[0] not in BUILT_IN:
         return
-    with mock.patch.dict(os.environ, environment, clear=True):
+    with mock.patch.dict(os.environ, HOME | environment, clear=True):
         build_server(Settings.load(), transport="stdio")
 
 
@@ -259,7 +259,7 @@ def test_no_hostile_value_of_a_setting_is_decided_upon_and_then_refused(name: st
     ],
 )
 def test_usual_settings_are_decided_upon(environment: dict[str, str], expected: tuple[str, str]) -> None:
-    assert surface_of(environment) == expected
+    assert surface_of(HOME | environment) == expected
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_usual_settings_are_decided_upon(environment: dict[str, str], expected: 
     ],
 )
 def test_what_only_the_real_settings_can_judge_takes_the_ordinary_way(environment: dict[str, str]) -> None:
-    assert surface_of(environment) is None
+    assert surface_of(HOME | environment) is None
 
 
 def test_no_setting_is_decided_upon_that_there_is_not() -> None:
@@ -287,3 +287,8 @@ def test_it_is_switched_off_by_its_own_setting_alone(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("BATCHCALL_FAST_START", "of")
     with pytest.raises(ConfigurationError, match="BATCHCALL_FAST_START"):
         Settings.load()
+
+
+def test_without_a_home_folder_only_the_real_settings_know_the_folders() -> None:
+    """A user without an entry has none, as in containers: then there is no data folder either, and no server."""
+    assert surface_of({"PATH": "/bin"}) is None

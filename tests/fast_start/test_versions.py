@@ -1,4 +1,4 @@
-"""With other versions of the packages that rendered the snapshot, its lists might not be the server's: it is not used."""
+"""With other versions of the packages that rendered the snapshot, its lists might not be the server's; none is used."""
 
 from __future__ import annotations
 

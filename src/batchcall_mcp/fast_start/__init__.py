@@ -2,8 +2,8 @@
 
 1. `begin` decides by settings and installed packages which snapshot is the one (`surface`), takes stdin and stdout for
    itself, and points descriptor 1 to stderr: nothing that an import prints reaches the client.
-2. Plain requests for what the snapshot holds are answered (`Snapshot.answer`), first here, then in a thread while the
-   main thread imports. The first line that is anything else ends this.
+2. A thread answers plain requests for what the snapshot holds (`Snapshot.answer`): at first the main thread waits, then
+   it imports. The first line that is anything else ends this.
 3. The real server's first read ends it too. From there on the server reads what was not answered, then the pipe. It
    first gets the one answered request that decides about the connection (`initialize`, or the first modern list) again,
    alone; its answer, which the client has, is dropped (`Handover`, `Written`).
@@ -36,6 +36,7 @@ FILE = f"{__file__.removesuffix('__init__.py')}answers.snapshot"
 _FIRST_MS, _NEXT_MS = 50, 6
 """How long the next line is waited for before the imports begin, with which the answers then share the time."""
 _SWITCH_S, _USUAL_SWITCH_S = 0.001, sys.getswitchinterval()
+_LONGEST_S = 1.0
 _LONGEST, _DEEPEST = 65_536, 100
 """Bytes and brackets of a line that is judged here; the server's JSON is less patient than Python's."""
 
@@ -104,7 +105,7 @@ class Snapshot:
             if not known or not _is_plain(params["clientInfo"], params["capabilities"]):
                 return None
             self._era = "legacy"
-            return self._result(id, method).replace(b"@VERSION@", version.encode(), 1), True
+            return self._result(id, method, version), True
         if self._era == "legacy":
             plain = params.keys() <= {"_meta"} and meta.keys() <= {"progressToken"}
             return (self._result(id, method), False) if plain else None
@@ -120,8 +121,9 @@ class Snapshot:
         self._era = "modern" if decides else self._era
         return self._result(id, method), decides
 
-    def _result(self, id: Any, method: str) -> bytes:  # noqa: A002
+    def _result(self, id: Any, method: str, version: str = "@VERSION@") -> bytes:  # noqa: A002
         text = "".join(self._texts[number] for number in self._results[self._era or "modern"][method])
+        text = text.replace("@VERSION@", version, 1)
         return f'{{"jsonrpc":"2.0","id":{json.dumps(id)},"result":{text}}}\n'.encode()
 
 
@@ -168,18 +170,21 @@ class Handover(FileIO):
         self._answering, self.dropping = _thread.allocate_lock(), _thread.allocate_lock()
 
     def answer_first(self) -> None:
-        """Answer what comes at once here, then go on in a thread."""
-        wait = _FIRST_MS
-        while self._goes_on(wait):
-            wait = _NEXT_MS
-        if not self._ended:
-            sys.setswitchinterval(_SWITCH_S)
-            self._answering.acquire()
-            _thread.start_new_thread(self._answer_meanwhile, ())
+        """Answer in a thread, and wait for what comes at once; but not for a client that does not read."""
+        quiet = _thread.allocate_lock()
+        quiet.acquire()
+        self._answering.acquire()
+        _thread.start_new_thread(self._answer_all, (quiet,))
+        quiet.acquire(timeout=_LONGEST_S)
+        sys.setswitchinterval(_SWITCH_S)
 
-    def _answer_meanwhile(self) -> None:
+    def _answer_all(self, quiet: _thread.LockType) -> None:
         try:
-            while self._goes_on(None):
+            wait = _FIRST_MS
+            while self._goes_on(wait):
+                wait = _NEXT_MS
+            quiet.release()
+            while not self._ended and self._goes_on(None):
                 pass
         finally:
             self._answering.release()
@@ -204,12 +209,12 @@ class Handover(FileIO):
             if answered is None:
                 return False
             answer, decides = answered
+            self.send(answer)  # if that fails, the line is the server's, which then learns that the client is gone
             if decides:
                 self._first, self.awaited = line, json.loads(line)["id"]
                 self.dropping.acquire()
             self._kept += b"" if answer else line
             self._rest = self._rest[end:]
-            self.send(answer)
         return len(self._rest) <= _LONGEST
 
     def send(self, data: bytes) -> None:

@@ -27,6 +27,8 @@ _LONGEST_FILE = 16_384
 def surface_of(environment: Mapping[str, str]) -> tuple[str, str] | None:
     """Backend and mode that a server with this environment serves; None where only the real settings can say."""
     given = {name: value for name, value in environment.items() if name.upper().startswith("BATCHCALL_")}
+    if "HOME" not in environment:
+        return None  # then there may be no data folder
     file = given.pop("BATCHCALL_ENV_FILE", "")
     try:
         given = (_settings_in(file) if file else {}) | given
