@@ -22,8 +22,8 @@ import anyio
 import anyio.to_thread
 from mcp.types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
-from batchcall_mcp import fast_start
 from batchcall_mcp.backends.registry import BUILT_IN
+from batchcall_mcp.fast_start.answers import FILE
 from batchcall_mcp.server.app import BatchCallServer, build_server
 from batchcall_mcp.server.transports.stdio import Wire, serve
 from batchcall_mcp.settings import Mode, Settings
@@ -145,4 +145,4 @@ def write(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(fast_start.FILE))
+    write(Path(FILE))

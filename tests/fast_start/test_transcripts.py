@@ -17,7 +17,8 @@ import anyio.to_thread
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from batchcall_mcp.fast_start import Handover, Snapshot, Written
+from batchcall_mcp.fast_start import Handover, Written
+from batchcall_mcp.fast_start.answers import Snapshot
 from batchcall_mcp.server.app import BatchCallServer
 from batchcall_mcp.server.transports.stdio import Wire, serve
 from release.snapshot import real_server

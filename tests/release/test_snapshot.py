@@ -10,7 +10,7 @@ import pytest
 from mcp.types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from batchcall_mcp.backends.registry import BUILT_IN
-from batchcall_mcp.fast_start import FILE, Snapshot
+from batchcall_mcp.fast_start.answers import FILE, Snapshot
 from release.snapshot import MODES, answers_of, real_server, rendered_by, requests_of
 
 RENEW = "The answers changed. If that is meant: python -m release.snapshot"
