@@ -36,6 +36,7 @@ _FIRST_MS, _NEXT_MS = 50, 6
 """How long the next line is waited for before the imports begin, with which the answers then share the time."""
 _SWITCH_S, _USUAL_SWITCH_S = 0.001, sys.getswitchinterval()
 _LONGEST_S = 1.0
+"""How long the imports wait at most, for a client that does not read its answers."""
 
 
 def begin() -> tuple[BufferedReader, FileIO] | None:

@@ -44,9 +44,9 @@ def surface_of(environment: Mapping[str, str]) -> tuple[str, str] | None:
 
 def _settings_in(path: str) -> dict[str, str]:
     """The variables of a file of settings. ValueError: some line of it might mean something else."""
-    if not path.startswith("/") or not os.path.isfile(path):  # noqa: PTH113 - as below
+    if not path.startswith("/") or not os.path.isfile(path):  # noqa: PTH113
         raise ValueError
-    with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123 - importing pathlib takes half as long as the answer
+    with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123 - pathlib takes too long
         text = file.read(_LONGEST_FILE + 1)
     lines = [re.fullmatch(_LINE, line, re.ASCII) for line in text.split("\n")]
     if len(text) > _LONGEST_FILE or "\r" in text or None in lines:
