@@ -1,8 +1,9 @@
 """The snapshot of `batchcall_mcp.fast_start`: what the real server answers over stdio, on every backend in every mode.
 
 `python -m release.snapshot` writes it; `tests/release/test_snapshot.py` fails when the server answers anything else.
-One line of JSON says where each backend begins; then each follows, as compressed JSON: `texts`, and for each mode, era
-and method the numbers of the texts that make the result. Most tools are the same in every mode.
+One line of JSON says which packages rendered it and where each backend begins; then each follows, as compressed JSON:
+`texts`, and for each mode, era and method the numbers of the texts that make the result. Most tools are the same in
+every mode.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,8 +22,8 @@ import anyio
 import anyio.to_thread
 from mcp.types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
-from batchcall_mcp import fast_start
 from batchcall_mcp.backends.registry import BUILT_IN
+from batchcall_mcp.fast_start.answers import FILE
 from batchcall_mcp.server.app import BatchCallServer, build_server
 from batchcall_mcp.server.transports.stdio import Wire, serve
 from batchcall_mcp.settings import Mode, Settings
@@ -30,6 +32,8 @@ MODES: tuple[str, ...] = get_args(Mode)
 LISTS = ("tools/list", "prompts/list", "resources/list", "resources/templates/list")
 METHODS = {"legacy": ("initialize", "ping", *LISTS), "modern": ("server/discover", *LISTS)}
 CLIENT = {"name": "client", "version": "1"}
+PACKAGES = ("mcp", "mcp_types", "pydantic", "pydantic_core")
+"""What decides about the answers; with another version of one, nobody has compared them."""
 _VERSION = "@VERSION@"
 
 
@@ -121,6 +125,11 @@ def _parts(method: str, result: str) -> Iterator[str]:
     yield rest
 
 
+def rendered_by() -> dict[str, str]:
+    """The versions that are installed here."""
+    return {name: metadata.version(name) for name in PACKAGES}
+
+
 def write(path: Path) -> None:
     """Render all of it into one file."""
     logging.disable(logging.INFO)
@@ -131,9 +140,9 @@ def write(path: Path) -> None:
         places[backend] = (at, len(data))
         at += len(data)
     versions = {"legacy": HANDSHAKE_PROTOCOL_VERSIONS, "modern": MODERN_PROTOCOL_VERSIONS}
-    index = _text({"versions": versions, "backends": places}).encode() + b"\n"
+    index = _text({"rendered_by": rendered_by(), "versions": versions, "backends": places}).encode() + b"\n"
     path.write_bytes(index + b"".join(packed.values()))
 
 
 if __name__ == "__main__":
-    write(Path(fast_start.FILE))
+    write(Path(FILE))

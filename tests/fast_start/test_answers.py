@@ -13,7 +13,7 @@ from mcp.types import InitializeRequestParams, JSONRPCRequest, jsonrpc_message_a
 from mcp.types import methods as sdk
 from mcp.types.version import LATEST_HANDSHAKE_VERSION
 
-from batchcall_mcp.fast_start import Snapshot
+from batchcall_mcp.fast_start.answers import Snapshot
 from tests.fast_start.messages import CLIENT, INITIALIZED, LISTS, META, initialize, line, modern, request
 
 scalars = st.one_of(st.none(), st.booleans(), st.integers(-3, 2**70), st.floats(), st.text(max_size=3))

@@ -11,7 +11,8 @@ from contextlib import closing, contextmanager
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall_mcp.fast_start import Handover, Snapshot, Written
+from batchcall_mcp.fast_start import Handover, Written
+from batchcall_mcp.fast_start.answers import Snapshot
 from tests.fast_start.messages import INITIALIZED, call, initialize, modern, notification, request
 
 KINDS: dict[str, Callable[[int], bytes]] = {

@@ -191,7 +191,8 @@ def test_a_kept_list_that_another_machine_rewrites_meanwhile_is_read_again(
     with closing(FileStore.open(settings)) as store:
         rows = b"phone,name\n+442079460010,Ada\n+442079460011,Ben\n"
         store.keep("caller", "people.csv", "list", [rows], 2)
-        content, looked = FileStore.content, []
+        content = FileStore.content
+        looked: list[KeptFile] = []
 
         def rewritten_after_it_was_read(self: FileStore, file: KeptFile) -> bytes:
             found = content(self, file)
