@@ -55,10 +55,10 @@ def _settings_in(path: str) -> dict[str, str]:
 
 
 def are_installed(packages: Mapping[str, str], path: list[str]) -> bool:
-    """Whether Python will import these versions. To import `importlib.metadata` takes too long."""
+    """Whether Python will import these minor versions. To import `importlib.metadata` takes too long."""
     for name, version in packages.items():
         folder = next((one or "." for one in path if os.path.isdir(os.path.join(one, name))), None)  # noqa: PTH112, PTH118
         found = [one for one in os.listdir(folder) if one.startswith(f"{name}-")] if folder else []  # noqa: PTH208
-        if found != [f"{name}-{version}.dist-info"]:
+        if len(found) != 1 or not found[0].startswith(f"{name}-{version}."):
             return False
     return True
