@@ -30,6 +30,26 @@ for backend in BUILT_IN:
     anyio.run(build_server(Settings(backend=backend), transport="stdio").list_tools)
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
+HEAVY_FOR_A_CALL = ("alembic", "psycopg", "dbos", "phonenumbers", "python_calamine", "limits", "prometheus_client")
+DIALER_S_FIRST_CALL = """
+import sys
+import anyio
+import batchcall_mcp.cli
+from batchcall_mcp.dialer.rest.openapi import LateRoute
+from batchcall_mcp.server.app import build_server
+from batchcall_mcp.settings import Settings
+from mcp import Client
+
+async def call(folder):
+    server = build_server(Settings(data_dir=folder, files=folder), transport="stdio")
+    async with Client(server) as client:
+        await client.call_tool("list_batch_calls", {})
+        routes = [route for route in server.service._dialer.app.routes if isinstance(route, LateRoute)]
+        print(*(route.endpoint.__name__ for route in routes if "analysed" in vars(route)))
+
+anyio.run(call, sys.argv[1])
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
 
 
 def test_nothing_heavy_is_imported_before_the_tools_are_listed() -> None:
@@ -38,6 +58,18 @@ def test_nothing_heavy_is_imported_before_the_tools_are_listed() -> None:
     ).stdout.split()
     assert "batchcall_mcp" in loaded
     assert not set(HEAVY) & set(loaded)
+
+
+def test_the_dialers_first_call_waits_only_for_what_it_uses(tmp_path: Path) -> None:
+    """Where its database is there already. FastAPI analyses the one endpoint that is asked."""
+    run = [sys.executable, "-c", DIALER_S_FIRST_CALL, str(tmp_path)]
+    _, (analysed, loaded) = (
+        subprocess.run(run, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+        for _ in range(2)
+    )
+    assert analysed == "list_batch_calls"
+    assert "sqlalchemy" in loaded.split()
+    assert not set(HEAVY_FOR_A_CALL) & set(loaded.split())
 
 
 def test_stdout_belongs_to_the_protocol() -> None:

@@ -28,7 +28,8 @@ MOST_NUMBERS: Final = 100
 
 
 class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", defer_build=True)  # they are documented, and never validated
+    # Only the document needs most of them: their validators are built at first use.
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class Success(_Closed, Generic[Data]):
