@@ -161,6 +161,19 @@ def test_on_a_terminal_the_result_is_in_words_and_what_is_next_is_a_command(
     assert read.stdout.splitlines()[1:3] == [f"  {PEOPLE[0]}  pending  A 31m B", f"  {PEOPLE[1]}  pending"]
 
 
+def test_on_a_terminal_a_person_reads_the_warnings_and_what_the_next_call_lacks(
+    call: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "latin.csv").write_text(f"phone,name\n{PEOPLE[0]},Jürgen\n", encoding="latin-1")
+    monkeypatch.setattr("batchcall_mcp.cli.call._is_read_by_a_person", lambda: True)
+    checked = call("check_batch_call", {"tasks_file": "latin.csv", "from_number": FROM, "window": ALWAYS})
+    assert "- The file is not UTF-8 and was read as Windows-1252" in checked.stdout
+    facts = call("get_backend").stdout
+    assert "- Who is called, from which number, and what for?" in facts, "the command alone would be refused"
+    assert facts.count("Its carrier is simulated: no phone rings") == 1
+
+
 def test_arguments_come_from_stdin_too_and_stdout_is_utf_8_in_any_locale(call: Command) -> None:
     made = call("create_batch_call", "-", stdin=json.dumps(DRAFT | {"name": "Žižkov"}))
     assert answer(made)["batch_call"]["name"] == "Žižkov"

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 
 from tests import forked
@@ -41,6 +42,9 @@ def test_the_demo_plays_the_whole_story_and_ends_well() -> None:
     assert screen.count("Call 36 people (32 United States, 4 United Kingdom) now") == 1
     assert screen.count("The demo answers for you: yes") == 2
     assert "completed, 188 of 188 done" in screen
+    found = re.search(r"Next: run `(\S+) init`", screen)
+    assert found is not None, screen
+    assert shutil.which(found[1]) is not None, "the last line is a command that this shell can type"
     assert "224 dials in the carrier's own record" in screen, "188 people, then 36 of them again, and nobody else"
     shown = shown_in(PICTURE.read_text(encoding="utf-8"))
     assert stable(screen).startswith(shown), "The demo says something else: make readme"

@@ -41,7 +41,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {name.split("/")[0] for name in names} == {"batchcall_mcp", dist_info}
     assert {
         "batchcall_mcp/py.typed",
-        "batchcall_mcp/fast_start.snapshot",
+        "batchcall_mcp/fast_start/answers.snapshot",
         "batchcall_mcp/examples/customers.csv",
         "batchcall_mcp/examples/do-not-call.txt",
         f"{dist_info}/licenses/LICENSE",

@@ -49,7 +49,25 @@ Confirm: TypeAlias = Literal["auto", "person", "code", "off"]
 
 
 def _documents_folder() -> tuple[Path, ...]:
-    return (Path(platformdirs.user_documents_dir()) / "batchcall",)
+    try:
+        return (Path(platformdirs.user_documents_dir()) / "batchcall",)
+    except RuntimeError:
+        raise _no_home("FILES") from None
+
+
+def _data_folder() -> Path:
+    try:
+        return Path(platformdirs.user_data_dir("batchcall-mcp", appauthor=False))
+    except RuntimeError:
+        raise _no_home("DATA_DIR") from None
+
+
+def _no_home(name: str) -> ConfigurationError:
+    """For a user whom the system does not know, as in some containers."""
+    return ConfigurationError(
+        f"Invalid settings. {PREFIX}{name} is not set, and this user has no home folder. Nothing was started. "
+        f"Set {PREFIX}{name} or HOME."
+    )
 
 
 class Settings(BaseSettings):
@@ -115,7 +133,7 @@ class Settings(BaseSettings):
         "08:00-21:00"
     )
     """In the called person's own time zone ([calling rules](calling-rules.md))."""
-    data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("batchcall-mcp", appauthor=False)))
+    data_dir: Path = Field(default_factory=_data_folder)
     """The ledger, `audit.jsonl`, `STOP`; the dialer's database and `carrier.jsonl`."""
     database_url: SecretStr | None = None
     """For the ledger and the dialer, where several processes serve; needs the extra `batchcall-mcp[postgres]`. If

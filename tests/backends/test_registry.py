@@ -59,6 +59,7 @@ def test_an_unknown_backend_lists_the_known_ones() -> None:
         backend_class("zuud")
     for name in BUILT_IN:
         assert name in caught.value.message
+    assert "Did you mean zudu?" in caught.value.message
 
 
 class MyBackend:

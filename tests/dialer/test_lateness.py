@@ -239,6 +239,7 @@ def downgrade(database: Path) -> None:
                 "trigger_date",
                 "expires_date",
                 "carrier",
+                "erased_at",
             ),
             "tasks": ("not_before", "duration_ms", "answered_by", "choice", "backend_status", "cost", "summary"),
             "attempts": ("carrier", "asked_at", "carrier_call_id"),

@@ -185,6 +185,7 @@ def test_they_are_given_in_prometheus_s_words(store: Store) -> None:
         **{("tasks_held_back", reason): 0 for reason in get_args(HeldBy)},
         ("do_not_call_numbers", "api"): 0,
         ("do_not_call_numbers", "carrier"): 0,
+        ("do_not_call_numbers", "simulator"): 0,
         ("webhook_messages_due", ""): 2,
         ("workers", ""): 1,
         ("engine_failures_total", ""): 0,

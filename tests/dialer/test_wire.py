@@ -31,7 +31,7 @@ from batchcall_mcp.model import TaskStatus
 from batchcall_mcp.money import Money
 from tests.dialer.conftest import dialled, emptied_postgresql, eventually, numbers
 from tests.dialer.wire import Wire
-from tests.dialer.wired import NOON, Desk, Moving
+from tests.dialer.wired import NOON, Desk, Moving, Standing
 
 AT_ONCE = {"type": "AFTER", "duration_minutes": 0}
 
@@ -515,7 +515,7 @@ async def test_near_the_end_of_somebodys_hours_nothing_is_asked_for_and_nobody_l
     desk: Desk, tmp_path: Path
 ) -> None:
     """A request that could still leave after it is not begun; the next morning it is."""
-    clock = Moving()
+    clock = Standing()
     desk.store.clock = clock
     clock.set(NOON.replace(hour=0, minute=59, second=57) + timedelta(days=1))  # three seconds before 17:00
     tries: list[Attempt] = []

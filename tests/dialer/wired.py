@@ -44,6 +44,19 @@ class Moving:
         self.off = at - utc_now()
 
 
+class Standing(Moving):
+    """The time of one moment, for what happens shortly before another one: a test alone moves it."""
+
+    def __init__(self) -> None:
+        self.set(NOON)
+
+    def __call__(self) -> datetime:
+        return self._at
+
+    def set(self, at: datetime) -> None:
+        self._at = at
+
+
 class Desk:
     """A store with batch calls of the wire, and engines that dial them."""
 

@@ -13,7 +13,7 @@ from mcp.types import InitializeRequestParams, JSONRPCRequest, jsonrpc_message_a
 from mcp.types import methods as sdk
 from mcp.types.version import LATEST_HANDSHAKE_VERSION
 
-from batchcall_mcp.fast_start import Snapshot
+from batchcall_mcp.fast_start.answers import Snapshot
 from tests.fast_start.messages import CLIENT, INITIALIZED, LISTS, META, initialize, line, modern, request
 
 scalars = st.one_of(st.none(), st.booleans(), st.integers(-3, 2**70), st.floats(), st.text(max_size=3))
@@ -168,3 +168,11 @@ def test_what_only_the_sdk_can_judge_is_not_answered(before: list[bytes], messag
     for earlier in before:
         assert snapshot.answer(earlier) is not None
     assert snapshot.answer(message) is None
+
+
+@pytest.mark.parametrize("id", ["@VERSION@", "2025-11-25"])
+def test_no_id_is_taken_for_a_part_of_the_answer(id: str) -> None:  # noqa: A002
+    judged = Snapshot("zudu", "full").answer(initialize(id))
+    assert judged is not None
+    answer = json.loads(judged[0])
+    assert (answer["id"], answer["result"]["protocolVersion"]) == (id, "2025-11-25")

@@ -11,7 +11,8 @@ from contextlib import closing, contextmanager
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall_mcp.fast_start import Handover, Snapshot, Written
+from batchcall_mcp.fast_start import Handover, Written
+from batchcall_mcp.fast_start.answers import Snapshot
 from tests.fast_start.messages import INITIALIZED, call, initialize, modern, notification, request
 
 KINDS: dict[str, Callable[[int], bytes]] = {
@@ -184,3 +185,41 @@ def test_the_next_request_waits_until_the_duplicate_answer_is_dropped() -> None:
         pipes.end()
     assert [json.loads(one).get("id") for one in got] == [7, None, 7]
     assert b"of" in got[-1]
+
+
+def test_what_could_not_be_answered_reaches_the_server_too() -> None:
+    """A client that closed stdout: the server has to notice that too, and only writing shows it."""
+    pipes = Pipes()
+    pipes.send(initialize(0))
+    assert pipes.handover._goes_on(0)
+    assert os.read(pipes.answers, 65_536)
+    os.close(pipes.answers)
+    pipes.send(INITIALIZED + request(1, "tools/list"))
+    assert not pipes.handover._goes_on(0)
+    pipes.end()
+    assert served(pipes.handover)[0] == initialize(0) + INITIALIZED + request(1, "tools/list")
+
+
+def test_a_first_answer_that_could_not_be_written_is_not_awaited() -> None:
+    pipes = Pipes()
+    os.close(pipes.answers)
+    pipes.send(initialize(0))
+    assert not pipes.handover._goes_on(0)
+    pipes.end()
+    assert pipes.handover.awaited is None
+    assert served(pipes.handover)[0] == initialize(0)
+
+
+def test_a_client_that_does_not_read_does_not_stop_the_start() -> None:
+    """It may be gone for good, which only the real server finds out."""
+    pipes = Pipes()
+    pipes.send(initialize(0) + b"".join(request(number, "tools/list") for number in range(1, 9)))
+    starting = threading.Thread(target=pipes.handover.answer_first, daemon=True)
+    starting.start()
+    starting.join(10)
+    is_stopped = starting.is_alive()
+    os.close(pipes.answers)  # which ends what waits
+    pipes.end()
+    starting.join()
+    served(pipes.handover)
+    assert not is_stopped

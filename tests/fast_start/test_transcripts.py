@@ -17,7 +17,8 @@ import anyio.to_thread
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from batchcall_mcp.fast_start import Handover, Snapshot, Written
+from batchcall_mcp.fast_start import Handover, Written
+from batchcall_mcp.fast_start.answers import Snapshot
 from batchcall_mcp.server.app import BatchCallServer
 from batchcall_mcp.server.transports.stdio import Wire, serve
 from release.snapshot import real_server
@@ -48,7 +49,7 @@ class _Client(Protocol):
     async def line(self) -> bytes: ...
     async def end(self) -> None: ...
     async def rest(self) -> bytes: ...
-    def signal(self, number: signal.Signals) -> None: ...
+    async def signal(self, number: signal.Signals) -> None: ...
 
 
 async def transcript(steps: Sequence[Step], client: _Client) -> list[bytes]:
@@ -58,7 +59,7 @@ async def transcript(steps: Sequence[Step], client: _Client) -> list[bytes]:
         if isinstance(step, bytes):
             await client.send(step)
         elif isinstance(step, signal.Signals):
-            client.signal(step)
+            await client.signal(step)
         elif step == END:
             await client.end()
         else:
@@ -88,7 +89,7 @@ class Piped:
     async def rest(self) -> bytes:
         return await anyio.to_thread.run_sync(self._answers.read)
 
-    def signal(self, number: signal.Signals) -> None:
+    async def signal(self, number: signal.Signals) -> None:
         raise NotImplementedError
 
     def close(self) -> None:
@@ -171,8 +172,10 @@ class Spawned:
         assert self._process.stdout is not None
         return self._reading.buffer + b"".join([part async for part in self._process.stdout])
 
-    def signal(self, number: signal.Signals) -> None:
+    async def signal(self, number: signal.Signals) -> None:
+        """The end of input, which comes next, must not overtake it: a program between passes the signal on."""
         self._process.send_signal(number)
+        await self._process.wait()
 
 
 @asynccontextmanager

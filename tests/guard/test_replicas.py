@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import anyio
 import httpx2
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
+from mcp import Client
 from mcp.client import ClientRequestContext
 from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult
 
@@ -102,18 +103,21 @@ async def test_of_a_hundred_equal_calls_at_once_exactly_one_arrives(tmp_path: Pa
         tool, arguments = "start_batch_call", {"batch_call_id": batch["id"], "trigger_timestamp": "now"}
     answers: list[dict[str, Any]] = []
 
-    async def call(url: str) -> None:
-        result = await called(url, MAGPIPE, tool, arguments)
+    async def call(client: Client) -> None:
+        result = await client.call_tool(tool, arguments)
         assert not result.is_error, result.content
         answers.append(result.structured_content or {})
 
     async with vendor.served() as backend:
         variables = {"backend": "magpipe", "url": backend, **unattended}
-        async with two_servers(tmp_path, **variables) as urls:
+        # Twenty who are connected before the first call, and ask five times each: that all calls meet is what counts.
+        async with two_servers(tmp_path, **variables) as urls, AsyncExitStack() as stack:
+            ways = [client_of(urls[at % 2], MODERN, headers=MAGPIPE) for at in range(20)]
+            clients = [await stack.enter_async_context(way) for way in ways]
             with anyio.fail_after(200):
                 async with anyio.create_task_group() as group:
                     for at in range(100):
-                        group.start_soon(call, urls[at % 2])
+                        group.start_soon(call, clients[at % 20])
     assert len(vendor.actions("start" if what == "a start" else "create")) == 1
     assert sorted(vendor.dialled) == ([] if what == "a draft" else PEOPLE)
     assert len(answers) == 100

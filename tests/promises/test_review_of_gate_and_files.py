@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from batchcall_mcp.batch_calls import recipient_source
 from batchcall_mcp.batch_calls.recipient_source import ListSource, read_source
 from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.recipients.do_not_call import DoNotCall
 from batchcall_mcp.recipients.files import workbook
 from batchcall_mcp.recipients.files.columns import Layout
 from batchcall_mcp.recipients.files.contents import count_rows
@@ -39,13 +40,16 @@ async def test_lists_that_wait_for_their_turn_are_not_copied_to_the_disk_yet(
         going_on.set()
         assert go_on.wait(60)
 
+    async def nobody() -> DoNotCall:
+        return DoNotCall()
+
     monkeypatch.setattr(recipient_source, "_read", slow)
     service = Service(Settings(backend="zudu", url="http://127.0.0.1:9", data_dir=tmp_path), local=False)
     service._lists_at_once.total_tokens = 1
     async with service.opened():
         files = service.caller_files(Credentials(SecretStr("key"), SecretStr("secret")), {})
         kept = await files.keep("people", ".csv", "list", [LIST], 1)
-        context: Any = SimpleNamespace(local_files=False, files=files)
+        context: Any = SimpleNamespace(local_files=False, files=files, do_not_call=nobody)
         async with anyio.create_task_group() as group:
             group.start_soon(read_source, context, ListSource(tasks_file=kept.name), None)
             await anyio.to_thread.run_sync(going_on.wait)

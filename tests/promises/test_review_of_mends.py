@@ -25,7 +25,7 @@ from batchcall_mcp.vendor_http.http_call import HttpCall
 from tests.carriers.scripted import ScriptedCarrier, ScriptedLine, Time, attempt_to, config_for
 from tests.dialer.conftest import emptied_postgresql, eventually, numbers
 from tests.dialer.wire import Wire
-from tests.dialer.wired import Desk, Moving
+from tests.dialer.wired import Desk, Moving, Standing
 from tests.faults.server import answer, listening
 
 AT_ONCE = {"type": "AFTER", "duration_minutes": 0}
@@ -76,11 +76,10 @@ async def test_an_account_that_begins_less_than_a_call_an_hour_begins_its_first(
         await eventually(lambda: wire.count() == 1)
 
 
-async def test_just_before_a_batch_call_expires_nobody_connects_again_and_again(
-    desk: Desk, clock: Moving, tmp_path: Path
-) -> None:
+async def test_just_before_a_batch_call_expires_nobody_connects_again_and_again(desk: Desk, tmp_path: Path) -> None:
     """A request that could leave after its end is not sent; the next claim waits for that end."""
-    connected = 0
+    connected, clock = 0, Standing()
+    desk.store.clock = clock
 
     async def connect(_attempt: Attempt) -> None:
         nonlocal connected

@@ -89,6 +89,7 @@ def test_outside_is_outside_whatever_is_there(folders: tuple[Path, Path]) -> Non
     assert len(said) == 1
     (text,) = said
     assert text.startswith(" the allowed folders; nothing was read, nothing was sent. BATCHCALL_FILES: ")
+    assert text.endswith(" To use this list, copy it there and pass the name alone.")
     assert "secret" not in text
 
 

@@ -10,8 +10,8 @@ import pytest
 from mcp.types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from batchcall_mcp.backends.registry import BUILT_IN
-from batchcall_mcp.fast_start import FILE, Snapshot
-from release.snapshot import MODES, answers_of, real_server, requests_of
+from batchcall_mcp.fast_start.answers import FILE, Snapshot
+from release.snapshot import MODES, answers_of, real_server, rendered_by, requests_of
 
 RENEW = "The answers changed. If that is meant: python -m release.snapshot"
 VERSIONS = (*HANDSHAKE_PROTOCOL_VERSIONS, *MODERN_PROTOCOL_VERSIONS)
@@ -33,6 +33,7 @@ async def test_the_snapshot_is_what_the_real_server_answers(backend: str, tmp_pa
 def test_the_snapshot_holds_each_backend_and_version_and_no_other() -> None:
     with Path(FILE).open("rb") as file:
         index: Any = json.loads(file.readline())
+    assert index["rendered_by"] == rendered_by(), RENEW
     assert tuple(index["backends"]) == BUILT_IN, RENEW
     assert index["versions"] == {
         "legacy": list(HANDSHAKE_PROTOCOL_VERSIONS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
@@ -52,9 +53,11 @@ def backend_class(name: str) -> type[Backend]:
         return cast("type[Backend]", getattr(import_module(module), attribute))
     others = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name not in others:
-        known = ", ".join([*_BUILT_IN, *sorted(set(others) - set(_BUILT_IN))])
+        known = [*_BUILT_IN, *sorted(set(others) - set(_BUILT_IN))]
+        meant = "".join(f" Did you mean {close}?" for close in get_close_matches(name, known, n=1))
         raise ConfigurationError(
-            f"BATCHCALL_BACKEND names an unknown backend: {name!r}. Known are {known}. Nothing was sent."
+            f"BATCHCALL_BACKEND names an unknown backend: {name!r}.{meant} "
+            f"Known are {', '.join(known)}. Nothing was sent."
         )
     return _third_party(others[name])
 

@@ -34,13 +34,16 @@ def in_lines(structured: Mapping[str, Any]) -> Iterator[str]:
     if more > 0:
         yield f"  and {more:,} more"
     preflight = structured.get("preflight", {})
-    said = [*structured.get("limitations", []), *preflight.get("notes", []), *structured.get("notes", [])]
-    yield from (f"- {note}" for note in dict.fromkeys(said))
+    said = [*structured.get("limitations", []), *preflight.get("warnings", [])]
+    said += [*preflight.get("notes", []), *structured.get("notes", [])]
+    yield from (f"- {note}" for note in dict.fromkeys(said) if not _said_in_full(note, said))
     for name in structured.keys() - _IN_WORDS - _IN_THE_SUMMARY:
         yield f"{name}: {json.dumps(structured[name], ensure_ascii=False)}"
     following = structured.get("next", {})
     call = following if "tool" in following else following.get("then")
     if call is not None:
+        if not call.get("arguments") and "ask_person" in following:
+            yield f"- {following['ask_person']}"  # the command alone lacks what the answer has to add
         yield f"Next: {_command(call)}"
 
 
@@ -49,6 +52,11 @@ def _table(rows: Sequence[Mapping[str, Any]], *columns: str) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         yield ("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width)).rstrip()
+
+
+def _said_in_full(note: str, said: Sequence[str]) -> bool:
+    """Whether a longer sentence says the same and more, as the dialer's limitations do of its carrier."""
+    return any(other != note and other.startswith(note.rstrip(".")) for other in said)
 
 
 def _command(call: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 import tempfile
@@ -101,7 +102,18 @@ async def _play(console: Console, folder: Path, log: TextIO) -> None:
     server = StdioServerParameters(command=sys.executable, args=["-m", "batchcall_mcp"], env=_environment(folder))
     async with Client(stdio_client(server, errlog=log), elicitation_callback=yes) as client:
         await _story(Stage(client, console), folder)
-    console.print("\n[bold]Next:[/] run `batchcall-mcp init`, and say in your MCP client: call these customers.")
+    console.print(
+        f"\n[bold]Next:[/] run `{_init_command()}`, and say in your MCP client: call the people in sample.csv."
+    )
+
+
+def _init_command() -> str:
+    """`init` as this shell can type it: `make demo` installs into a folder that is not in PATH."""
+    if shutil.which("batchcall-mcp") is not None:
+        return "batchcall-mcp init"
+    program, here = Path(sys.executable).with_name("batchcall-mcp"), Path.cwd()
+    near = program.relative_to(here) if program.is_relative_to(here) else program
+    return shlex.join([str(near), "init"])
 
 
 async def _story(stage: Stage, folder: Path) -> None:

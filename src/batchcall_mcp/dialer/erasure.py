@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -63,7 +63,7 @@ class Found:
     calling: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
     at_carriers: Mapping[str, Sequence[str]]
-    mentioned: Mapping[str, int]
+    mentioned: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -74,7 +74,8 @@ class Found:
 def look(store: Store, who: Spellings) -> Found:
     """What `forget` would find."""
     with store.reading() as tx:
-        return _find(tx, who)
+        found = _find(tx, who)
+    return replace(found, mentioned=_mentioned(store, who))
 
 
 def forget(store: Store, who: Spellings) -> Found:
@@ -106,7 +107,8 @@ def forget(store: Store, who: Spellings) -> Found:
                 lambda text, batch_call_id: without(text) if batch_call_id in of_theirs else who.without(text),
                 dict.fromkeys(found.task_ids, name),
             )
-        return found
+    # Dials need not wait for this: nothing of it is changed.
+    return replace(found, mentioned=_mentioned(store, who))
 
 
 def erase_ended(store: Store, before: int) -> list[str]:
@@ -122,6 +124,13 @@ def erase_ended(store: Store, before: int) -> list[str]:
         still = (attempts.c.ended_at <= before) & attempts.c.to_number.not_like(f"{FORGOTTEN}%")
         tx.execute(attempts.update().where(gone, still).values(to_number=_OF_DELETED, **_OF_THE_CALL))
     return erased
+
+
+def has_erased(store: Store) -> bool:
+    """Whether there is a batch call whose people were erased because it was over for long."""
+    with store.reading() as tx:
+        erased = sa.select(batch_calls.c.batch_call_id).where(batch_calls.c.erased_at.is_not(None)).limit(1)
+        return tx.scalar(erased) is not None
 
 
 def ended_at(store: Store, batch_call_ids: Iterable[str]) -> dict[str, int | None]:
@@ -215,7 +224,6 @@ def _find(tx: sa.Connection, who: Spellings) -> Found:
         calling=tuple(sorted(calling | {row.batch_call_id for row in made if row.outcome is None})),
         waiting=tuple(sorted(one for one in waiting if states.get(one) not in _OVER)),
         at_carriers=at_carriers,
-        mentioned=_mentioned(tx, who),
     )
 
 
@@ -225,12 +233,21 @@ def _attempts(tx: sa.Connection, who: Spellings) -> list[sa.Row[Any]]:
     return [row for row in tx.execute(sa.select(*columns).where(alike)) if who.is_it(row.to_number)]
 
 
-def _mentioned(tx: sa.Connection, who: Spellings) -> dict[str, int]:
+def _mentioned(store: Store, who: Spellings) -> dict[str, int]:
     """Of other people's variables: they belong to those, and are shown and not changed."""
-    digits = [tasks.c.dynamic_variables.contains(one, autoescape=True) for one in {*who.international, *who.national}]
-    others = tasks.c.to_number.not_like(f"%{who.last_digits}") & sa.or_(*digits)
-    rows = sa.select(tasks.c.batch_call_id, sa.func.count().label("rows")).where(others)
-    return {row.batch_call_id: row.rows for row in tx.execute(rows.group_by(tasks.c.batch_call_id))}
+    found: dict[str, int] = {}
+    columns = tasks.c["batch_call_id", "to_number", "dynamic_variables"]
+    rows = sa.select(*columns).where(tasks.c.dynamic_variables.is_not(None)).execution_options(yield_per=CHUNK)
+    with store.reading() as tx:
+        for row in tx.execute(rows):
+            if not who.is_it(row.to_number) and who.within(_unescaped(row.dynamic_variables)):
+                found[row.batch_call_id] = found.get(row.batch_call_id, 0) + 1
+    return found
+
+
+def _unescaped(variables: str) -> str:
+    """JSON as people would write it: digits of other scripts may be stored as escapes."""
+    return json.dumps(json.loads(variables), ensure_ascii=False)
 
 
 def _names(tx: sa.Connection, task_ids: Sequence[str]) -> set[str]:

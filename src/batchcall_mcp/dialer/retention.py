@@ -28,6 +28,7 @@ class Retention:
         self._store = store
         self._kept_for = kept_for
         self._record = record
+        self._is_rewritten = False
 
     async def run(self) -> None:
         """Look until it is cancelled; a database that is away is looked at again."""
@@ -45,9 +46,15 @@ class Retention:
         in_record(self._record, lambda number, at: not is_forgotten(number) and _is_before(at, before), change=True)
         if erased:
             LOG.info("Retention: the people of %d batch calls were erased.", len(erased))
-            if not self._store.shared:  # PostgreSQL has its own vacuum
-                database.leave_no_trace(self._store.engine, ())
+            self._is_rewritten = False
+        if not self._store.shared:  # PostgreSQL has its own vacuum
+            self._rewrite()
         return erased
+
+    def _rewrite(self) -> None:
+        """Once after people were erased. Whether that worked in a process before this one, nobody knows."""
+        if not self._is_rewritten and erasure.has_erased(self._store):
+            self._is_rewritten = database.leave_no_trace(self._store.engine, ())
 
 
 def _is_before(written: str, moment: datetime) -> bool:

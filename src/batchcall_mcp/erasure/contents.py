@@ -9,6 +9,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -124,14 +125,29 @@ def _of_number(cells: list[str], place: int) -> list[str]:
 def _records(text: str) -> Iterator[str]:
     """The records of a table as they are written, with their ends; a quoted cell may hold ends of lines."""
     held: list[str] = []
-    quotes = 0
+    is_quoted = False
     for line in _LINES.findall(text):
         held.append(line)
-        quotes += line.count('"')
-        if quotes % 2 == 0:
+        is_quoted = _ends_quoted(line, is_quoted=is_quoted)
+        if not is_quoted:
             yield "".join(held)
-            held, quotes = [], 0
+            held = []
     yield from held  # a mark that is never closed: each line for itself
+
+
+def _ends_quoted(line: str, *, is_quoted: bool) -> bool:
+    """Whether the cell at the end of a line goes on in the next one, if one did at its beginning.
+
+    Only a mark at the beginning of a cell opens it: elsewhere it stands for inches, or a nickname.
+    """
+    at = line.find('"')
+    while at >= 0:
+        if is_quoted and line[at + 1 : at + 2] == '"':
+            at += 1
+        elif is_quoted or line[max(at - 1, 0) : at] in {"", *_DELIMITERS}:
+            is_quoted = not is_quoted
+        at = line.find('"', at + 1)
+    return is_quoted
 
 
 def _of_lines(content: bytes, who: Spellings) -> Without | None:
@@ -141,23 +157,29 @@ def _of_lines(content: bytes, who: Spellings) -> Without | None:
     for line in _LINES.findall(text):
         try:
             value = json.loads(line)
-        except ValueError:
+            if isinstance(value, dict) and _is_of(value, who):
+                rows += 1
+                continue
+            cleaned_value = in_texts(value, who)
+        except (ValueError, RecursionError):  # it is no JSON that anybody reads
             cleaned = who.without(line)
             changed = changed or cleaned != line
             kept.append(cleaned)
             continue
-        if isinstance(value, dict) and _is_of(value, who):
-            rows += 1
-            continue
-        cleaned_value = in_texts(value, who)
         if cleaned_value == value:
             kept.append(line)
             continue
         changed = True
-        kept.append(json.dumps(cleaned_value, ensure_ascii=False) + line[len(line.rstrip("\r\n")) :])
+        kept.append(_as_json(cleaned_value) + line[len(line.rstrip("\r\n")) :])
     if not rows and not changed:
         return None
     return Without(content="".join(kept).encode(encoding), rows=rows)
+
+
+def _as_json(value: Any) -> str:
+    written = json.dumps(value, ensure_ascii=False)
+    # Half of a pair of code units, which no encoding writes, stays the escape that it was.
+    return written if written.isprintable() else json.dumps(value)
 
 
 def _is_of(record: dict[str, Any], who: Spellings) -> bool:
@@ -189,6 +211,6 @@ def _in_workbook(content: bytes, who: Spellings) -> bool:
                 with workbook.open(part) as file:
                     if who.within(_visible(file.read(_LARGEST_PART).decode("utf-8", "replace"))):
                         return True
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError):
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError):  # damaged: nobody reads it
         return False
     return False

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import sqlalchemy as sa
+from filelock import FileLock
 
 from batchcall_mcp import database
 from batchcall_mcp.backends.registry import EMBEDDED
@@ -37,6 +38,7 @@ from batchcall_mcp.text import shortened
 T = TypeVar("T")
 NOT_DONE: Final = 1
 MAY_BE_CALLED: Final = 3
+_LOCK_FILE: Final = "forget.lock"
 _MOST_NAMED: Final = 20
 _LONGEST_ID: Final = 200
 
@@ -61,8 +63,10 @@ class Forget:
         return NOT_DONE if self.failed else MAY_BE_CALLED if self.may_be_called else 0
 
     def run(self) -> None:
-        """Look into every place, and erase there if `change`."""
+        """Look into every place, and erase there if `change`: one run at a time, as each rewrites what it has read."""
         with ExitStack() as opened:
+            if self.change:
+                self._tried("The data folder cannot be written", partial(self._wait_for_others, opened))
             ledgers = self._ledgers(opened)
             stores = self._stores(opened)
             ids = [one for store in stores for one in self._in_dialer(store)]
@@ -79,6 +83,10 @@ class Forget:
             Audit(self.settings.data_dir).note(
                 Event(event="forgotten", caller="operator", tool="forget", outcome=outcome)
             )
+
+    def _wait_for_others(self, opened: ExitStack) -> None:
+        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+        opened.enter_context(FileLock(self.settings.data_dir / _LOCK_FILE, mode=0o600, thread_local=False))
 
     def _say(self, line: str) -> None:
         if line not in self.lines:
@@ -199,17 +207,25 @@ class Forget:
         return stores
 
     def _in_store(self, batch_call_ids: Sequence[str], store: FileStore) -> None:
+        while not self._rewritten(batch_call_ids, store):
+            pass  # another server, or a `forget` on another machine, has changed a file meanwhile
+
+    def _rewritten(self, batch_call_ids: Sequence[str], store: FileStore) -> bool:
+        """Whether all files were as they had been read."""
+        as_read = True
         for file in store.everything():
             ending = Path(file.name).suffix
             is_report = ending == ".html" and any(file.name.startswith(plain_name(one, "-")) for one in batch_call_ids)
             found = Without(content=None) if is_report else without(store.content(file), ending, self.who)
             if found is None:
                 continue
-            if self.change:
-                store.rewrite(file, found.content, max(file.rows - found.rows, 0))
+            if self.change and not store.rewrite(file, found.content, max(file.rows - found.rows, 0)):
+                as_read = False
+                continue
             kind = "uploaded list" if file.kind == "list" else "export"
             what = own_files.OwnFile(path=Path(file.name), without=found).what
             self._say(f"{kind} {file.name}: {'' if self.change else 'to be '}{what}.")
+        return as_read
 
     def _in_the_record(self) -> None:
         found = self._tried(

@@ -182,21 +182,29 @@ class FileStore(database.Database):
             found += part
         return bytes(found)
 
-    def rewrite(self, file: KeptFile, content: bytes | None, rows: int) -> None:
+    def rewrite(self, file: KeptFile, content: bytes | None, rows: int) -> bool:
         """Give a file another content under its name, or none: it goes. It becomes another file, so that nobody reads
         half of the old one and half of the new one. One that was removed meanwhile stays so.
+
+        Returns:
+            Whether it was still there: else it was removed, or is another file by now.
         """
         with self._writing() as tx:
             it = t.files.c.file_id == file.file_id
             row = tx.execute(t.files.select().where(it)).one_or_none()
-            self._remove(tx, it)
             if row is None or content is None:
-                return
+                self._remove(tx, it)
+                return row is not None
             known = {**row._mapping, "size_bytes": len(content), "rows": rows}  # noqa: SLF001 - public, but for its name
             del known["file_id"]
-            (file_id,) = tx.execute(t.files.insert().values(known)).inserted_primary_key or (0,)
+            # Before the old one goes: SQLite gives the highest id again once its row is deleted.
+            in_the_meantime = {**known, "name": f"{file.name}.new"}
+            (file_id,) = tx.execute(t.files.insert().values(in_the_meantime)).inserted_primary_key or (0,)
+            self._remove(tx, it)
+            tx.execute(t.files.update().where(t.files.c.file_id == file_id).values(name=file.name))
             for position, part in enumerate(_parts([content])):
                 tx.execute(t.parts.insert().values(file_id=file_id, position=position, content=part))
+        return True
 
     def sweep(self) -> None:
         """Remove what has been kept long enough, and give its disk space back.

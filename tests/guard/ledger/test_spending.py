@@ -158,6 +158,7 @@ def test_a_ledger_of_the_version_before_goes_on_and_knows_how_often_its_launches
     with engine.begin() as tx:
         for column in ("max_dials", "dial_cost", "currency"):
             tx.execute(sa.text(f"ALTER TABLE writes DROP COLUMN {column}"))
+        tx.execute(sa.text("DROP TABLE forgotten"))
         tx.execute(sa.text("UPDATE alembic_version SET version_num = '0004'"))
     ledger.close()
 

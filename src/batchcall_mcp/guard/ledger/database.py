@@ -1,8 +1,8 @@
 """The ledger's database: opened, brought to today's schema, and the secrets that all its processes share.
 
 A back-up that is restored does not know what was launched since, and would take a repetition for a new job. So the data
-folder knows too how far the ledger has come: `ledger.newest` names the ledger and its newest entry. It is written after
-the entry is on disk, so it is never ahead of the ledger that it is about.
+folder knows too how far the ledger has come: `ledger.newest` names each ledger and its newest entry. It is written
+after the entry is on disk, so it is never ahead of the ledger that it is about.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import logging
 import os
+import re
 import secrets
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
+from filelock import FileLock, Timeout
 
 from batchcall_mcp import database
 from batchcall_mcp.clock import Clock, span_ms, utc_now
@@ -31,6 +33,8 @@ from batchcall_mcp.settings import Settings
 _LOCK: Final = 0x62617463685F6D63
 _CLOSING_WAITS_S: Final = 5
 _NEWEST_FILE: Final = "ledger.newest"
+_KNOWN: Final = re.compile(r"([0-9a-f]{16}) ([0-9]{20})")
+_NOTING_WAITS_S: Final = 2
 LOG = logging.getLogger(__name__)
 
 
@@ -57,7 +61,6 @@ class LedgerDatabase(database.Database):
                 self._look_at_the_clocks(connection)
         self._pepper = self.key("pepper")
         self._noting: Final = threading.Lock()
-        self._noted = 0
         self._notes = True
 
     @classmethod
@@ -161,37 +164,56 @@ class LedgerDatabase(database.Database):
 
     def is_older(self) -> bool:
         """Whether this folder has seen a newer entry of this ledger than there is: an older database was restored."""
-        known = self._known()
+        known = self._known().get(self._name(), 0)
         return known > self._newest()
 
+    def note_if_unknown(self) -> None:
+        """Say how far the ledger has come where this folder does not know it yet, as after an upgrade."""
+        if self._name() not in self._known() and self._newest():
+            self.note_newest()
+
     def note_newest(self, write_id: int | None = None) -> None:
-        """Say in the data folder how far the ledger has come: to this entry, or to the one that is newest now."""
+        """Say in the data folder how far the ledger has come: to this entry, if it is not further already; or to the
+        one that is newest now, which after a restore is an earlier one.
+        """
         with self._noting:
-            if not self._notes or (write_id is not None and write_id <= self._noted):
+            if not self._notes:
                 return
-            self._noted = self._newest() if write_id is None else write_id
+            number = self._newest() if write_id is None else write_id
             try:
-                self._note(f"{self._name()} {self._noted:020d}\n".encode())
+                self._note(number, may_go_back=write_id is None)
+            except Timeout:
+                LOG.info("Another process writes %s all the time", _NEWEST_FILE)  # the next entry is noted
             except OSError as error:
                 self._notes = False
                 place = self.data_dir / _NEWEST_FILE
                 LOG.warning("%s cannot be written (%s): a restored ledger may not be noticed", place, error.strerror)
 
-    def _note(self, line: bytes) -> None:
-        """In place, as it is always of the same length: several processes write here, each what it knows."""
+    def _note(self, number: int, *, may_go_back: bool) -> None:
+        """In place, each line of one length: what is read meanwhile is whole."""
         self.data_dir.mkdir(parents=True, exist_ok=True)  # a server on PostgreSQL may not have needed it before
-        descriptor = os.open(self.data_dir / _NEWEST_FILE, os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            os.write(descriptor, line)
-        finally:
-            os.close(descriptor)
+        place = self.data_dir / _NEWEST_FILE
+        # Several processes write here, each what it knows; the latest to say so need not have the newest entry.
+        with FileLock(f"{place}.lock", mode=0o600).acquire(timeout=_NOTING_WAITS_S):
+            known, name = self._known(), self._name()
+            if not may_go_back and number <= known.get(name, 0):
+                return
+            known[name] = number
+            content = "".join(f"{one} {at:020d}\n" for one, at in known.items()).encode()
+            descriptor = os.open(place, os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                os.write(descriptor, content)
+                os.ftruncate(descriptor, len(content))
+            finally:
+                os.close(descriptor)
 
-    def _known(self) -> int:
+    def _known(self) -> dict[str, int]:
+        """The newest entries of all ledgers that were used with this folder, by their names."""
         try:
-            name, number = (self.data_dir / _NEWEST_FILE).read_text(encoding="ascii").split()
-            return int(number) if name == self._name() else 0
-        except (OSError, ValueError):
-            return 0
+            lines = (self.data_dir / _NEWEST_FILE).read_text(encoding="ascii", errors="replace").splitlines()
+        except OSError:
+            return {}
+        return {found[1]: int(found[2]) for found in map(_KNOWN.fullmatch, lines) if found}
 
     def _newest(self) -> int:
         with self.reading() as connection:

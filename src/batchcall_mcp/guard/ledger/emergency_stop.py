@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
+from typing import Final
 
 import sqlalchemy as sa
 
 from batchcall_mcp.clock import from_ms
+from batchcall_mcp.database import LONGEST_WAIT_S
+from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.database import LedgerDatabase
 from batchcall_mcp.settings import STOP_FILE
+
+LOG: Final = logging.getLogger(__name__)
 
 
 class Stops:
@@ -42,6 +48,24 @@ class Stops:
         with self._database.writing(wait_s) as tx:
             tx.execute(t.stops.insert().values(at=self._database.now()))
             _end_every_yes(tx)
+
+    def stop_if_older(self) -> None:
+        """Have a restored ledger launch nothing until a person has compared it with what happened since.
+
+        Raises:
+            ConfigurationError: it is one, and the stop could not be written.
+        """
+        if not self._database.is_older():
+            return
+        self.stop(LONGEST_WAIT_S)
+        self._database.note_newest()
+        Audit(self._database.data_dir).note(Event(event="stop", caller="ledger", tool="stop", outcome="older"))
+        LOG.warning(
+            "The ledger is older than the data folder %s knows: a back-up was restored. It does not know what was "
+            "launched since, so the emergency stop is on. `batchcall-mcp audit` shows what was written; docs/backup.md "
+            "says what to compare. Then `batchcall-mcp stop --clear`.",
+            self._database.data_dir,
+        )
 
     def clear(self) -> None:
         """Lift it."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
 from batchcall_mcp.clock import utc_now
-from batchcall_mcp.database import LONGEST_WAIT_S
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.guard.ledger.codes import Codes
 from batchcall_mcp.guard.ledger.database import LedgerDatabase
 from batchcall_mcp.guard.ledger.emergency_stop import Stops
@@ -22,8 +19,6 @@ from batchcall_mcp.guard.ledger.shared_audit import SharedAudit
 from batchcall_mcp.guard.ledger.writes import Writes
 from batchcall_mcp.guard.write_record import ARRIVES_WITHIN_S
 from batchcall_mcp.settings import Settings
-
-LOG = logging.getLogger(__name__)
 
 
 class Ledger:
@@ -51,25 +46,12 @@ class Ledger:
         opened = cls(LedgerDatabase.open(settings, clock), may_arrive_s=settings.request_timeout_s + ARRIVES_WITHIN_S)
         with suppress(ConfigurationError):  # the database is busy; the next code does it too
             opened.codes.forget_old()
-        with suppress(ConfigurationError):  # who launches is refused for the same reason
-            opened._stop_if_older()
+        with suppress(ConfigurationError):  # it is busy; who launches looks again
+            opened.stops.stop_if_older()
+            opened.database.note_if_unknown()
         if opened.database.shared:
             opened.audit.start()
         return opened
-
-    def _stop_if_older(self) -> None:
-        """A restored ledger launches nothing until a person has compared it with what happened since."""
-        if not self.database.is_older():
-            return
-        self.stops.stop(LONGEST_WAIT_S)
-        self.database.note_newest()
-        Audit(self.database.data_dir).note(Event(event="stop", caller="ledger", tool="stop", outcome="older"))
-        LOG.warning(
-            "The ledger is older than the data folder %s knows: a back-up was restored. It does not know what was "
-            "launched since, so the emergency stop is on. `batchcall-mcp audit` shows what was written; docs/backup.md "
-            "says what to compare. Then `batchcall-mcp stop --clear`.",
-            self.database.data_dir,
-        )
 
     @classmethod
     def open_existing(cls, settings: Settings) -> Ledger | None:

@@ -118,6 +118,8 @@ class Writes:
         self._database.check_file()
         with self._database.usable():
             self._owners.hold()
+        if intent.dials:
+            self._stops.stop_if_older()  # also one that was restored under a process that runs
         dialled, hidden = self._hashed(intent), self._hidden(intent)
         dialled |= {digest: max(dials, dialled.get(digest, 0)) for digest, dials in hidden.items()}
         unnamed = dialled.keys() - {self._database.hashed_bytes(number) for number in intent.named}

@@ -51,7 +51,8 @@ def resolve_file(name: str, folders: Sequence[Path], never: Sequence[Path] = ())
     if path is None or not any(path.is_relative_to(folder.resolve()) for folder in folders):
         raise InvalidInput(
             f"tasks_file: {quoted(name, _LONGEST_SHOWN)} is outside the allowed folders; "
-            f"nothing was read, nothing was sent. {_what_is_there(folders, never)}"
+            f"nothing was read, nothing was sent. {_what_is_there(folders, never)} "
+            "To use this list, copy it there and pass the name alone."
         )
     if what := _what_else(path, folders, never):
         raise InvalidInput(

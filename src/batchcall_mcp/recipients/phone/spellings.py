@@ -31,6 +31,7 @@ _LAST_DIGITS: Final = 4
 _LONGEST_DIGITS: Final = 20
 _FEWEST_DIGITS: Final = 7
 """Fewer, without a country, are also something else."""
+_SHORTEST_WITH_COUNTRY: Final = 8
 _GROUP: Final = re.compile(r"\+?[0-9]+", re.ASCII)
 _GAP: Final = re.compile(r"[ \t.\-()/]{1,3}", re.ASCII)
 
@@ -113,18 +114,19 @@ class Spellings:
         """Of groups of digits that may be one number: those that are this one."""
         says_country = plain[run[0][0]] == "+"
         groups = [plain[begin:end].lstrip("+") for begin, end in run]
-        wanted = self.international if says_country else self.international | self.national
         at = 0
         while at < len(groups):
+            # The rest of a number that says its country is no number of its own, until that one may be over.
+            before = sum(map(len, groups[:at])) if says_country else _SHORTEST_WITH_COUNTRY
             longest = 0
-            for count, digits in enumerate(accumulate(groups[at:]), 1):
-                if len(digits) > _LONGEST_DIGITS:
-                    break
-                longest = count if digits in wanted else longest
+            if at == 0 or before >= _SHORTEST_WITH_COUNTRY:
+                wanted = self.international if says_country and at == 0 else self.international | self.national
+                for count, digits in enumerate(accumulate(groups[at:]), 1):
+                    if len(digits) > _LONGEST_DIGITS:
+                        break
+                    longest = count if digits in wanted else longest
             if longest:
                 yield run[at][0], run[at + longest - 1][1]
-            if says_country:
-                return  # what follows in a number of some country is no number of its own
             at += longest or 1
 
 
