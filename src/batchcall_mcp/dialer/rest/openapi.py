@@ -102,6 +102,12 @@ class Endpoints:
     def delete(self, path: str, described: Described) -> Callable[[Endpoint], Endpoint]:
         return partial(self._add, "DELETE", path, described)
 
+    def analyse(self, *endpoints: Callable[..., Any]) -> None:
+        """Have these analysed now."""
+        for route in self.routes:
+            if route.endpoint in endpoints:
+                _ = route.analysed
+
     def _add(self, method: str, path: str, described: Described, endpoint: Endpoint) -> Endpoint:
         self.routes.append(LateRoute(method, path, endpoint, described))
         return endpoint
