@@ -121,6 +121,7 @@ def _become(job: dict[str, Any], streams: list[int]) -> list[str]:
     """The process that was asked for."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)

@@ -30,7 +30,10 @@ NOT_RUN = {
 """A line is one of these as a whole, but for its comment."""
 
 _DOCKER_COMPOSE = frozenset({"up", "exec", "logs", "down", "config"})
-_OF_UV = ("tool install dist/*.whl", "tool install --force dist/*.whl", "tool upgrade batchcall-mcp")
+_OF_UV = (
+    *("tool install .", "tool install --force .", "tool install dist/*.whl", "tool install --force dist/*.whl"),
+    *("tool upgrade batchcall-mcp", "tool update-shell"),
+)
 _OF_CLIENTS = {
     "claude": ("mcp add", "mcp list", "plugin marketplace add", "plugin install"),
     "gemini": ("mcp list", "extensions install"),
