@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.erasure import own_files, retention
 from batchcall_mcp.erasure.contents import occurs, without
 from batchcall_mcp.errors import ConfigurationError
@@ -185,6 +187,18 @@ async def test_exports_go_so_many_days_after_their_batch_call(tmp_path: Path) ->
     assert gone(7.1) == {f"{over}.csv", "stopped-20200101T000000000000Z.csv"}
     assert gone(1000) == set(), "never of what is live"
     assert theirs.exists()
+
+
+def test_a_database_that_cannot_be_read_is_an_error_that_a_server_outlives(tmp_path: Path) -> None:
+    """Any other kind would end the server: nothing of a list is launched or answered because of a look at old files."""
+    settings = settings_of({"DATA_DIR": str(tmp_path), "FILES": str(tmp_path / "lists")})
+    with closing(Store.open(tmp_path / "dialer.db")) as store, store.writing() as tx:
+        tx.exec_driver_sql("DROP TABLE batch_calls")
+    exports = tmp_path / "lists" / "exports"
+    exports.mkdir(parents=True)
+    (exports / "batch_call_1.csv").write_text("to_number,name,status,backend_status,attempts,\n")
+    with pytest.raises(ConfigurationError, match="The dialer's database cannot be used"):
+        retention.remove_old_files(settings, timedelta(days=1), datetime.now(UTC))
 
 
 def test_days_are_whole_and_at_least_one() -> None:

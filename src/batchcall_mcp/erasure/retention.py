@@ -23,7 +23,7 @@ def remove_old_files(settings: Settings, kept_for: timedelta, now: datetime) -> 
     the file, and so is what a stop wrote.
 
     Raises:
-        ConfigurationError: the dialer's database cannot be opened.
+        ConfigurationError: the dialer's database cannot be opened or read.
     """
     before = now - kept_for
     exports = {path: own_files.batch_call_of(path) or "" for path in own_files.exports(settings)}
@@ -49,7 +49,7 @@ def _ended_at(settings: Settings, batch_call_ids: set[str]) -> dict[str, int | N
     store = Store.open_existing(database_location(settings))
     if store is None:
         return {}
-    with closing(store):
+    with closing(store), store.usable():
         return erasure.ended_at(store, batch_call_ids)
 
 
