@@ -43,8 +43,6 @@ def printable_lines(text: str) -> str:
 
 def shortened(text: str, longest: int) -> str:
     """Only what prints, at most `longest` characters of it."""
-    if len(text) <= longest and text.isascii() and text.isprintable():  # nearly every text
-        return text
     # What is cut off is not looked at: a cell may hold megabytes.
     shown = printable(text[: longest + 1])
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"

@@ -138,12 +138,7 @@ def left(settings: Settings, who: Spellings, known: Sequence[Path]) -> list[Path
 
 def _is_database(path: Path) -> bool:
     """One of ours, as long as it is used: what is in it is erased in it."""
-    return path.name.removesuffix("-wal").removesuffix("-shm") in {
-        "ledger.db",
-        "dialer.db",
-        "files.db",
-        "notifications.db",
-    }
+    return path.name.removesuffix("-wal").removesuffix("-shm") in _DATABASES
 
 
 def _occurs_in(path: Path, who: Spellings) -> bool:
