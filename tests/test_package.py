@@ -23,6 +23,7 @@ from batchcall_mcp.cli import cli
 from batchcall_mcp.errors import ConfigurationError
 from tests.clients.node import installed
 from tests.release.built import dist, in_folder, offered_by, shared_by_workers
+from tests.release.compiled import compiled_as_here
 from tests.server.transports import ROOT
 
 TOOLS = Path(sys.executable).parent  # where the `uv` and `uvx` of the dev dependencies are
@@ -71,7 +72,7 @@ def offered(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
     index = installed(shared / "index", b"", publish)
     indexes = f"local={index.as_uri()} {os.environ.get('UV_INDEX', '')}".strip()
-    return {"UV_INDEX": indexes, "UV_NO_CONFIG": "1", "UV_PYTHON": sys.executable} | {
+    return {"UV_INDEX": indexes, "UV_NO_CONFIG": "1", "UV_PYTHON": sys.executable, "UV_LINK_MODE": "copy"} | {
         f"UV_TOOL_{name}": str(shared / "tools" / name) for name in ("DIR", "BIN_DIR")
     }
 
@@ -83,6 +84,7 @@ def fresh(offered: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
     def install(folder: Path) -> None:
         command = [str(TOOLS / "uv"), "tool", "install", "--quiet", "batchcall-mcp"]
         subprocess.run(command, env=UNTRACED | offered, cwd=folder, check=True, timeout=200)
+        compiled_as_here(Path(offered["UV_TOOL_DIR"]) / "batchcall-mcp")
 
     installed(shared_by_workers(tmp_path_factory) / "fresh", b"", install)
     found = Path(offered["UV_TOOL_DIR"]) / "batchcall-mcp" / "bin"

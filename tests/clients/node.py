@@ -70,5 +70,5 @@ def repeated(command: Sequence[str], folder: Path) -> None:
 
 def _install(folder: Path) -> None:
     shutil.copy(PACKAGES, folder)
-    flags = ["--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
+    flags = ["--prefer-offline", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
     repeated([str(NODE), str(_NPM), "install", *flags], folder)

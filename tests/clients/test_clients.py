@@ -32,8 +32,9 @@ def typescript_2(address: str) -> tuple[Sequence[str], Path]:
 
 
 def _install_python_1(folder: Path) -> None:
-    repeated([sys.executable, "-m", "venv", str(folder)], folder)
-    repeated([str(_python(folder)), "-m", "pip", "install", "--quiet", PYTHON_1], folder)
+    uv = str(Path(sys.executable).parent / "uv")
+    repeated([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(folder)], folder)
+    repeated([uv, "pip", "install", "--quiet", "--python", str(_python(folder)), PYTHON_1], folder)
 
 
 def _python(home: Path) -> Path:

@@ -21,10 +21,12 @@ from release.facts import facts
 from release.manifests import server_json
 from tests.clients.node import NODE, node_home
 from tests.release.built import dist, in_folder, offered_by
+from tests.release.compiled import compiled_as_here
 from tests.release.schemas import problems
 
 OF = facts()
 TOOLS = Path(sys.executable).parent
+UV = {"UV_NO_CONFIG": "1", "UV_PYTHON": sys.executable, "UV_LINK_MODE": "copy"}
 UNTRACED = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "VIRTUAL_ENV"))}
 
 
@@ -157,11 +159,11 @@ async def test_the_bundle_starts_as_a_client_starts_it(unpacked: Path, tmp_path:
     started = started_by_a_client(extension, {"mode": "draft", "api_key": ""})
     assert started["env"]["BATCHCALL_MODE"] == "draft"
     assert started["env"]["BATCHCALL_API_SECRET"] == "${user_config.api_secret}"
-    server = StdioServerParameters(
-        command=str(TOOLS / started["command"]),
-        args=started["args"],
-        env=UNTRACED | {"UV_NO_CONFIG": "1", "UV_PYTHON": sys.executable} | started["env"] | in_folder(tmp_path),
-        cwd=tmp_path,
-    )
+    command, *arguments = (str(TOOLS / started["command"]), *started["args"])
+    environment = UNTRACED | UV | started["env"] | in_folder(tmp_path)
+    install = [command, *arguments[:-1], "python", "-c", ""]
+    subprocess.run(install, env=environment, cwd=tmp_path, check=True, timeout=200)
+    compiled_as_here(extension / ".venv")
+    server = StdioServerParameters(command=command, args=arguments, env=environment, cwd=tmp_path)
     tools = await offered_by(server, "dialer")
     assert ("create_batch_call" in tools, "start_batch_call" in tools) == (True, False)
