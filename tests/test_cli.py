@@ -1,6 +1,7 @@
-"""The command line as a process."""
+"""The command line: as a process, and in this one where what it says is the claim."""
 
 import csv
+import gc
 import io
 import json
 import logging
@@ -9,15 +10,18 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
+from unittest import mock
 
 import pytest
 from click.testing import CliRunner, Result
 
 import batchcall_mcp
+from batchcall_mcp.__main__ import main
 from batchcall_mcp.cli import cli
 from batchcall_mcp.cli.audit import since
 from batchcall_mcp.guard.audit import COLUMNS, Audit, Event
@@ -57,12 +61,36 @@ def test_it_tells_its_version() -> None:
     assert run("--version").stdout == f"batchcall-mcp {batchcall_mcp.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["serve"], ["dialer"], ["dialer", "keys", "create"], ["audit"]])
-def test_settings_that_do_not_work_are_one_line_and_code_2(arguments: list[str]) -> None:
-    ended = run(*arguments, BATCHCALL_CONFIRM="perhaps")
+def in_this_process(*arguments: str) -> tuple[int, str, str]:
+    """Its exit code, and what it wrote to stdout and to stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with mock.patch.object(sys, "argv", ["batchcall-mcp", *arguments]), redirect_stdout(out), redirect_stderr(err):
+        with pytest.raises(SystemExit) as ended:
+            main()
+        gc.enable()  # as the first command would
+    code = ended.value.code
+    return code if isinstance(code, int) else 1, out.getvalue(), err.getvalue()
+
+
+SETTINGS_FAIL = "batchcall-mcp: Invalid settings. BATCHCALL_CONFIRM: "
+
+
+def test_settings_that_do_not_work_are_one_line_and_code_2() -> None:
+    ended = run(BATCHCALL_CONFIRM="perhaps")
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("batchcall-mcp: Invalid settings. BATCHCALL_CONFIRM: ")
+    assert ended.stderr.startswith(SETTINGS_FAIL)
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["serve"], ["dialer"], ["dialer", "keys", "create"], ["audit"]])
+def test_settings_that_do_not_work_are_that_for_every_command(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCHCALL_CONFIRM", "perhaps")
+    code, out, err = in_this_process(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(SETTINGS_FAIL)
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -70,15 +98,15 @@ def test_settings_that_do_not_work_are_one_line_and_code_2(arguments: list[str])
     [["--help"], ["serve", "--help"], ["dialer", "--help"], ["dialer", "keys", "--help"], ["audit", "--help"]],
 )
 def test_every_command_explains_itself(arguments: list[str]) -> None:
-    ended = run(*arguments)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert "Usage: " in ended.stdout
+    code, out, err = in_this_process(*arguments)
+    assert (code, err) == (0, "")
+    assert "Usage: " in out
 
 
 def test_an_unknown_command_is_refused() -> None:
-    ended = run("dial")
-    assert ended.returncode == 2
-    assert "No such command 'dial'" in ended.stderr
+    code, _, err = in_this_process("dial")
+    assert code == 2
+    assert "No such command 'dial'" in err
 
 
 class Command(Protocol):

@@ -7,8 +7,12 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
+from mcp import Client
+
+from batchcall_mcp.server.app import build_server
 from batchcall_mcp.settings import Settings
 from tests.server.transports import ROOT
 
@@ -52,24 +56,28 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
 
-def test_nothing_heavy_is_imported_before_the_tools_are_listed() -> None:
-    loaded = subprocess.run(
-        [sys.executable, "-c", LISTING], capture_output=True, text=True, timeout=30, check=True
-    ).stdout.split()
-    assert "batchcall_mcp" in loaded
-    assert not set(HEAVY) & set(loaded)
+async def test_only_what_is_needed_is_imported_for_the_tools_and_then_for_the_dialers_first_call(
+    tmp_path: Path,
+) -> None:
+    """Nothing heavy before the tools are listed, on any backend; for a call, where the dialer's database exists.
 
-
-def test_the_dialers_first_call_waits_only_for_what_it_uses(tmp_path: Path) -> None:
-    """Where its database is there already. FastAPI analyses the two endpoints that are asked first."""
-    run = [sys.executable, "-c", DIALER_S_FIRST_CALL, str(tmp_path)]
-    _, (analysed, loaded) = (
-        subprocess.run(run, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
-        for _ in range(2)
-    )
+    FastAPI analyses the two endpoints that are asked first.
+    """
+    async with Client(build_server(Settings(data_dir=tmp_path, files=str(tmp_path)), transport="stdio")) as client:
+        await client.call_tool("list_batch_calls", {})  # makes the database
+    run = [sys.executable, "-c", LISTING + DIALER_S_FIRST_CALL, str(tmp_path)]
+    ended = subprocess.run(run, capture_output=True, text=True, timeout=60, check=True)  # noqa: ASYNC221
+    listing, analysed, calling = ended.stdout.splitlines()
+    assert "batchcall_mcp" in listing.split()
+    assert not set(HEAVY) & set(listing.split())
     assert analysed == "list_batch_calls get_batch_call"
-    assert "sqlalchemy" in loaded.split()
-    assert not set(HEAVY_FOR_A_CALL) & set(loaded.split())
+    assert "sqlalchemy" in calling.split()
+    assert not set(HEAVY_FOR_A_CALL) & set(calling.split())
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def test_stdout_belongs_to_the_protocol() -> None:
@@ -77,7 +85,7 @@ def test_stdout_belongs_to_the_protocol() -> None:
     found = [
         f"{path.relative_to(SOURCES)}:{node.lineno}"
         for path in SOURCES.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(path))
         if (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print")
         or (isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.stdout")
     ]
@@ -118,7 +126,7 @@ def counted_lines(path: Path) -> list[tuple[int, str]]:
     text = path.read_text(encoding="utf-8")
     imports = {
         number
-        for node in ast.walk(ast.parse(text))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)
     }

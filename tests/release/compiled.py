@@ -17,7 +17,8 @@ _HERE = (Path(sysconfig.get_paths()["purelib"]), Path(batchcall_mcp.__file__).pa
 def compiled_as_here(environment: Path) -> None:
     """Before something installed in this environment starts for the first time, which takes seconds otherwise.
 
-    A compiled module names the time and the size of its source. Python compares them as ever, and compiles what differs.
+    A compiled module names the time and the size of its source. Python compares them as ever, and compiles what
+    differs.
     The environment needs files of its own (`UV_LINK_MODE=copy`): their times become those of the files here.
     """
     (site,) = environment.glob("lib/python3*/site-packages")

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from mcp import StdioServerParameters
 
@@ -159,10 +160,9 @@ async def test_the_bundle_starts_as_a_client_starts_it(unpacked: Path, tmp_path:
     started = started_by_a_client(extension, {"mode": "draft", "api_key": ""})
     assert started["env"]["BATCHCALL_MODE"] == "draft"
     assert started["env"]["BATCHCALL_API_SECRET"] == "${user_config.api_secret}"
-    command, *arguments = (str(TOOLS / started["command"]), *started["args"])
+    command, arguments = str(TOOLS / started["command"]), [str(one) for one in started["args"]]
     environment = UNTRACED | UV | started["env"] | in_folder(tmp_path)
-    install = [command, *arguments[:-1], "python", "-c", ""]
-    subprocess.run(install, env=environment, cwd=tmp_path, check=True, timeout=200)
+    await anyio.run_process([command, *arguments[:-1], "python", "-c", ""], env=environment, cwd=tmp_path)
     compiled_as_here(extension / ".venv")
     server = StdioServerParameters(command=command, args=arguments, env=environment, cwd=tmp_path)
     tools = await offered_by(server, "dialer")
