@@ -30,8 +30,9 @@ def node_home() -> Path:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment with Node in its PATH."""
-    return dict(os.environ) | {"PATH": os.pathsep.join([str(NODE.parent), os.environ.get("PATH", "")])}
+    """This process's environment with Node in its PATH; what Node compiles it keeps next to the packages."""
+    path = os.pathsep.join([str(NODE.parent), os.environ.get("PATH", "")])
+    return dict(os.environ) | {"PATH": path, "NODE_COMPILE_CACHE": str(HOME / "compiled")}
 
 
 def command(package: str, script: str) -> list[str]:
