@@ -94,8 +94,13 @@ async def _started() -> AsyncIterator[Browser]:
 
 async def axe_findings(page: Page) -> list[dict[str, Any]]:
     """What axe-core finds wrong with a page."""
-    source = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
-    await page.evaluate(source)
-    found: dict[str, Any] = await page.evaluate("axe.run()")
+    if await page.evaluate("typeof axe === 'undefined'"):
+        source = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+        await page.evaluate(source)
+    # Of what it finds right, only that it is: thousands of elements otherwise.
+    found: dict[str, Any] = await page.evaluate(
+        "axe.run({resultTypes: ['violations']}).then(({violations, passes}) => ({violations, passed: passes.length}))"
+    )
+    assert found["passed"] > 10
     violations: list[dict[str, Any]] = found["violations"]
     return violations

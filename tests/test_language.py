@@ -69,14 +69,17 @@ def texts(module: Path) -> Iterator[str]:
             yield node.value
 
 
-@pytest.mark.parametrize("name", [name for name in DOCUMENTS if not (REMAINING and name in _GENERATED_PAGES)])
-def test_no_document_uses_a_banned_word(name: str) -> None:
-    assert banned_in(page(name)) == []
+def test_no_document_uses_a_banned_word() -> None:
+    names = [name for name in DOCUMENTS if not (REMAINING and name in _GENERATED_PAGES)]
+    assert len(names) > 50
+    assert {name: found for name in names if (found := banned_in(page(name)))} == {}
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.split("/")[0] not in REMAINING])
-def test_no_text_of_the_source_uses_a_banned_word(name: str) -> None:
-    assert [found for text in texts(SOURCE / name) for found in banned_in(text)] == []
+def test_no_text_of_the_source_uses_a_banned_word() -> None:
+    names = [name for name in MODULES if name.split("/")[0] not in REMAINING]
+    assert len(names) > 300
+    found = {name: [found for text in texts(SOURCE / name) for found in banned_in(text)] for name in names}
+    assert {name: places for name, places in found.items() if places} == {}
 
 
 @pytest.mark.parametrize("name", REMAINING)

@@ -27,7 +27,7 @@ PHONE = 390
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built by the first of the workers that need it."""
     of_this_run = tmp_path_factory.getbasetemp()
     folder = (of_this_run.parent if "PYTEST_XDIST_WORKER" in os.environ else of_this_run) / "documentation"
@@ -37,12 +37,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
         if not done.exists():
             build(folder)
             done.touch()
-    return Site.read(folder / "site", BASE)
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Site:
+    return Site.read(folder, BASE)
 
 
 @pytest.fixture
-def address(site: Site) -> Iterator[str]:
-    handler = partial(_Quiet, directory=site.folder)
+def address(folder: Path) -> Iterator[str]:
+    handler = partial(_Quiet, directory=folder)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"

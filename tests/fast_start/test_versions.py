@@ -61,11 +61,6 @@ def said_by_a_process(folder: Path, more: dict[str, str]) -> str:
 
 
 @pytest.mark.process
-def test_with_the_same_versions_the_snapshot_answers(tmp_path: Path) -> None:
-    assert said_by_a_process(tmp_path, {}) == metadata.version("batchcall-mcp")
-
-
-@pytest.mark.process
 def test_with_another_version_of_a_package_the_real_server_answers(tmp_path: Path) -> None:
     import pydantic
 
@@ -75,7 +70,7 @@ def test_with_another_version_of_a_package_the_real_server_answers(tmp_path: Pat
 
 
 @pytest.mark.process
-def test_a_file_of_settings_is_served_from_its_snapshot(tmp_path: Path) -> None:
+def test_with_the_same_versions_a_file_of_settings_is_served_from_its_snapshot(tmp_path: Path) -> None:
     file = tmp_path / "batchcall.env"
     file.write_text("BATCHCALL_BACKEND=zudu\nBATCHCALL_API_KEY=key\nBATCHCALL_API_SECRET='sec#ret'\n")
     assert said_by_a_process(tmp_path, {"BATCHCALL_ENV_FILE": str(file)}) == metadata.version("batchcall-mcp")

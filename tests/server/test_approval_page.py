@@ -203,44 +203,46 @@ async def test_a_second_tab_of_an_answered_question_says_so_and_cannot_answer_ag
     assert store.answers == [False]
 
 
+ENDED: dict[State | Literal["forgotten"], str] = {
+    "expired": "This question has expired",
+    "used": "Answered: approved",
+    "withdrawn": "This question is closed",
+    "forgotten": "This question is closed",
+}
+
+
 @in_one_browser
-@pytest.mark.parametrize(
-    ("state", "title"),
-    [
-        ("expired", "This question has expired"),
-        ("used", "Answered: approved"),
-        ("withdrawn", "This question is closed"),
-        ("forgotten", "This question is closed"),
-    ],
-)
-async def test_a_question_that_ended_while_the_page_was_open_takes_no_answer(
-    state: State | Literal["forgotten"], title: str
-) -> None:
-    store, place = Store(), Place("A" * 26)
-    async with served(store, place) as url, browsing() as browser:
+async def test_a_question_that_ended_while_the_page_was_open_takes_no_answer() -> None:
+    async with browsing() as browser:
         page = await browser.new_page()
-        await page.goto(url + place.path)
-        if state == "forgotten":
-            store.approval = None
-        else:
+        for state, title in ENDED.items():
+            store, place = Store(), Place("A" * 26)
+            async with served(store, place) as url:
+                await page.goto(url + place.path)
+                if state == "forgotten":
+                    store.approval = None
+                else:
+                    store.becomes(state)
+                await page.get_by_role("button", name="Approve").click()
+                assert await page.inner_text("h1") == title, state
+            assert store.answers == [], state
+
+
+PAPER: dict[Literal["light", "dark"], str] = {"light": "rgb(255, 255, 255)", "dark": "rgb(23, 23, 27)"}
+
+
+@in_one_browser
+async def test_axe_finds_nothing() -> None:
+    store, place = Store(), Place("A" * 26)
+    async with served(store, place) as url, browsing(width=320) as browser:
+        page = await browser.new_page()
+        for state in ("waiting", "approved", "expired"):
             store.becomes(state)
-        await page.get_by_role("button", name="Approve").click()
-        assert await page.inner_text("h1") == title
-    assert store.answers == []
-
-
-@in_one_browser
-@pytest.mark.parametrize("colours", ["light", "dark"])
-@pytest.mark.parametrize("state", ["waiting", "approved", "expired"])
-async def test_axe_finds_nothing(colours: Literal["light", "dark"], state: State) -> None:
-    store, place = Store(), Place("A" * 26)
-    store.becomes(state)
-    async with served(store, place) as url, browsing(colours=colours, width=320) as browser:
-        page = await browser.new_page()
-        await page.goto(url + place.path)
-        assert [(one["id"], one["nodes"]) for one in await axe_findings(page)] == []
-        paper = await page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert paper == ("rgb(255, 255, 255)" if colours == "light" else "rgb(23, 23, 27)")
+            await page.goto(url + place.path)
+            for colours, paper in PAPER.items():
+                await page.emulate_media(color_scheme=colours)
+                assert [(one["id"], one["nodes"]) for one in await axe_findings(page)] == [], (state, colours)
+                assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == paper, state
 
 
 @in_one_browser

@@ -14,6 +14,7 @@ from tests.browser import axe_findings, browsing, in_one_browser
 
 SCENES = {
     "everything": lambda: page_of(everything(), finished(), agent_name="Maya"),
+    "sixty": lambda: page_of(everything(60), finished(), agent_name="Maya"),  # in every state
     "little": lambda: page_of(little(), finished(status=BatchStatus.RUNNING, name=None, simulated=True)),
     "hostile": lambda: page_of(
         hostile(),
@@ -35,14 +36,17 @@ async def opened(page: Page, scene: str, folder: Path) -> list[str]:
 
 @in_one_browser
 @pytest.mark.parametrize(
-    ("scene", "colours"), [("everything", "light"), ("everything", "dark"), ("little", "dark"), ("hostile", "light")]
+    ("scene", "colours"), [("sixty", ("light", "dark")), ("little", ("dark",)), ("hostile", ("light",))]
 )
-async def test_axe_finds_nothing(scene: str, colours: Literal["light", "dark"], tmp_path: Path) -> None:
-    async with browsing(colours=colours, width=360) as browser:
+async def test_axe_finds_nothing(scene: str, colours: tuple[Literal["light", "dark"], ...], tmp_path: Path) -> None:
+    async with browsing(width=360) as browser:
         page = await browser.new_page()
         await opened(page, scene, tmp_path)
         await page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
-        assert [(one["id"], one["nodes"]) for one in await axe_findings(page)] == []
+        for chosen in colours:
+            await page.emulate_media(color_scheme=chosen)
+            assert await page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") is (chosen == "dark")
+            assert [(one["id"], one["nodes"]) for one in await axe_findings(page)] == []
         assert await page.evaluate("document.documentElement.scrollWidth") == 360
 
 
