@@ -85,6 +85,7 @@ def test_stdout_belongs_to_the_protocol() -> None:
     found = [
         f"{path.relative_to(SOURCES)}:{node.lineno}"
         for path in SOURCES.rglob("*.py")
+        if re.search("print|stdout", path.read_text(encoding="utf-8"))
         for node in ast.walk(parsed(path))
         if (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print")
         or (isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.stdout")

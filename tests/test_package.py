@@ -72,36 +72,30 @@ def offered(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
     index = installed(shared / "index", b"", publish)
     indexes = f"local={index.as_uri()} {os.environ.get('UV_INDEX', '')}".strip()
-    return {"UV_INDEX": indexes, "UV_NO_CONFIG": "1", "UV_PYTHON": sys.executable, "UV_LINK_MODE": "copy"} | {
+    return {"UV_INDEX": indexes, "UV_NO_CONFIG": "1", "UV_PYTHON": sys.executable} | {
         f"UV_TOOL_{name}": str(shared / "tools" / name) for name in ("DIR", "BIN_DIR")
     }
 
 
 @pytest.fixture(scope="module")
 def fresh(offered: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` of a new environment that holds the wheel and what it asks for, and nothing that only tests need."""
+    """The `bin` of a new environment that holds the wheel and what it asks for, and nothing that only tests need.
+
+    It is the one that `uvx batchcall-mcp` makes and keeps.
+    """
 
     def install(folder: Path) -> None:
-        command = [str(TOOLS / "uv"), "tool", "install", "--quiet", "batchcall-mcp"]
-        subprocess.run(command, env=UNTRACED | offered, cwd=folder, check=True, timeout=200)
-        compiled_as_here(Path(offered["UV_TOOL_DIR"]) / "batchcall-mcp")
+        command = [str(TOOLS / "uvx"), "--from", "batchcall-mcp", "python", "-c", "import sys; print(sys.prefix)"]
+        made = subprocess.run(
+            command, env=UNTRACED | offered, cwd=folder, check=True, timeout=200, stdout=subprocess.PIPE, text=True
+        )
+        (folder / "prefix").write_text(made.stdout.strip(), encoding="utf-8")
+        compiled_as_here(Path(made.stdout.strip()))
 
-    installed(shared_by_workers(tmp_path_factory) / "fresh", b"", install)
-    found = Path(offered["UV_TOOL_DIR"]) / "batchcall-mcp" / "bin"
+    kept = installed(shared_by_workers(tmp_path_factory) / "fresh", b"", install)
+    found = Path((kept / "prefix").read_text(encoding="utf-8")) / "bin"
     assert {"pytest", "hypothesis", "mypy"}.isdisjoint(_installed(str(found / "python")))
     return found
-
-
-@pytest.mark.timeout(300)
-def test_the_wheel_alone_makes_its_ledger(fresh: Path, tmp_path: Path) -> None:
-    """Its migrations and all that they need are in it."""
-    command = [str(fresh / "batchcall-mcp"), "ledger"]
-    environment = UNTRACED | {"BATCHCALL_DATA_DIR": str(tmp_path / "data")}
-    said = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
-    )
-    assert said.stdout == "The outcome of every write is known.\n"
-    assert (tmp_path / "data" / "ledger.db").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.timeout(300)
@@ -130,6 +124,8 @@ def test_the_wheel_alone_dials_on_sqlite(fresh: Path, tmp_path: Path) -> None:
                 break
         stderr.seek(0)
         assert "The demo answers for you: yes" in seen, seen + stderr.read()
+        (ledger,) = tmp_path.glob("batchcall-demo-*/data/ledger.db")  # its migrations are in the wheel too
+        assert ledger.stat().st_mode & 0o777 == 0o600
         deadline = monotonic() + LONGEST_S
         while not any(path.stat().st_size for path in tmp_path.glob("batchcall-demo-*/data/carrier.jsonl")):
             assert monotonic() < deadline, seen

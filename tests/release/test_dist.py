@@ -27,7 +27,7 @@ from tests.release.schemas import problems
 
 OF = facts()
 TOOLS = Path(sys.executable).parent
-UV = {"UV_NO_CONFIG": "1", "UV_PYTHON": sys.executable, "UV_LINK_MODE": "copy"}
+UV = {"UV_NO_CONFIG": "1", "UV_PYTHON": sys.executable}
 UNTRACED = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "VIRTUAL_ENV"))}
 
 
