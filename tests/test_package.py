@@ -116,22 +116,25 @@ def test_the_wheel_alone_dials_on_sqlite(fresh: Path, tmp_path: Path) -> None:
             text=True,
         ) as process,
     ):
-        assert process.stdout is not None
-        seen = ""
-        for line in process.stdout:
-            seen += line
-            if line.startswith("watch_batch_call"):
-                break
-        stderr.seek(0)
-        assert "The demo answers for you: yes" in seen, seen + stderr.read()
-        (ledger,) = tmp_path.glob("batchcall-demo-*/data/ledger.db")  # its migrations are in the wheel too
-        assert ledger.stat().st_mode & 0o777 == 0o600
-        deadline = monotonic() + LONGEST_S
-        while not any(path.stat().st_size for path in tmp_path.glob("batchcall-demo-*/data/carrier.jsonl")):
-            assert monotonic() < deadline, seen
-            sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        process.stdout.read()
+        try:
+            assert process.stdout is not None
+            seen = ""
+            for line in process.stdout:
+                seen += line
+                if line.startswith("watch_batch_call"):
+                    break
+            stderr.seek(0)
+            assert "The demo answers for you: yes" in seen, seen + stderr.read()
+            (ledger,) = tmp_path.glob("batchcall-demo-*/data/ledger.db")  # its migrations are in the wheel too
+            assert ledger.stat().st_mode & 0o777 == 0o600
+            deadline = monotonic() + LONGEST_S
+            while not any(path.stat().st_size for path in tmp_path.glob("batchcall-demo-*/data/carrier.jsonl")):
+                assert monotonic() < deadline, seen
+                sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            process.stdout.read()
+        finally:
+            process.kill()
 
 
 @pytest.mark.timeout(300)
