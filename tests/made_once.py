@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -189,10 +189,10 @@ def _disks_are_not_waited_for() -> Iterator[None]:
 @contextmanager
 def _queries_are_compiled() -> Iterator[None]:
     """An engine compiles each of its queries, in 40 ms for one launch; those of another database are the same."""
-    open_sqlite, postgresql = database.open_sqlite, database._postgresql
-    first: dict[str, sa.Engine] = {}
+    opened, first = (database.open_sqlite, database.open_postgresql, database.reserve), dict[str, sa.Engine]()
 
-    def as_before(engine: sa.Engine) -> sa.Engine:
+    def as_before(opens: Callable[..., sa.Engine], *arguments: Any) -> sa.Engine:
+        engine = opens(*arguments)
         if engine.dialect.name not in first:
             first[engine.dialect.name] = engine
             engine._compiled_cache = LRUCache(_QUERIES)
@@ -201,16 +201,9 @@ def _queries_are_compiled() -> Iterator[None]:
         engine.dialect, engine._compiled_cache = before.dialect, before._compiled_cache
         return engine
 
-    def open_once(path: Path) -> sa.Engine:
-        return as_before(open_sqlite(path))
-
-    def postgresql_once(url: sa.URL, **options: Any) -> sa.Engine:
-        return as_before(postgresql(url, **options))
-
-    with (
-        mock.patch.object(database, "open_sqlite", open_once),
-        mock.patch.object(database, "_postgresql", postgresql_once),
-    ):
+    with ExitStack() as stack:
+        for opens in opened:
+            stack.enter_context(mock.patch.object(database, opens.__name__, partial(as_before, opens)))
         yield
 
 

@@ -521,6 +521,7 @@ async def test_the_openapi_document_holds_every_body(desk: Caller) -> None:
     assert schemas["BatchCallBody"]["additionalProperties"] is False
 
 
+@on_sqlite("desk")
 async def test_a_hundred_thousand_tasks_in_one_request(desk: Caller) -> None:
     """Stored whole, counted and paged."""
     tasks = [f"+1{213 + index // 90_000}2{index % 90_000:05d}0" for index in range(100_000)]

@@ -176,7 +176,10 @@ def never_more_than_the_first(
 in_any_order = given(script=st.lists(steps, max_size=20), first=st.integers(1, 5), retries=st.integers(0, 1))
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings().max_examples // 2,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @in_any_order
 def test_never_more_people_than_the_first_in_any_order_of_two_engines(
     tmp_path_factory: pytest.TempPathFactory, clock: Clock, script: list[tuple[Any, ...]], first: int, retries: int
@@ -186,7 +189,7 @@ def test_never_more_people_than_the_first_in_any_order_of_two_engines(
 
 
 @settings(
-    max_examples=max(8, settings().max_examples // 5),
+    max_examples=max(5, settings().max_examples // 10),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @in_any_order

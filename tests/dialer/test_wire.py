@@ -324,6 +324,7 @@ def _ran_at(desk: Desk, carrier: str) -> int | None:
     return None if at is None else int(at) // 60_000
 
 
+@on_sqlite("desk")
 async def test_two_batch_calls_share_the_pace_of_the_account(desk: Desk, tmp_path: Path) -> None:
     """The one that came first, with ten times as many people, is no further than the other."""
     wire = Wire(tmp_path, calls_per_second=3.0)
