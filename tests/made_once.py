@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
