@@ -195,6 +195,11 @@ async def real(
         yield made
 
 
+def on_sqlite(fixture: str) -> pytest.MarkDecorator:
+    """For a test whose claim is decided above the storage: on PostgreSQL the same code would decide it again."""
+    return pytest.mark.parametrize(fixture, ["sqlite"], indirect=True)
+
+
 @cache
 def _postgresql() -> str:
     url = postgresql_url()

@@ -18,7 +18,7 @@ from batchcall_mcp.dialer.rest.messages import mapping
 from batchcall_mcp.dialer.storage import api_keys
 from batchcall_mcp.dialer.storage.api_keys import KeyPair
 from batchcall_mcp.errors import InvalidInput
-from tests.dialer.conftest import ALWAYS, CALLER, Caller, NewCaller, body, client_of, numbers
+from tests.dialer.conftest import ALWAYS, CALLER, Caller, NewCaller, body, client_of, numbers, on_sqlite
 
 DOCUMENTED = {
     "from_number": "+14157774444",
@@ -33,6 +33,7 @@ DOCUMENTED = {
 TASK = {"to_number": "+12137774445"}
 
 
+@on_sqlite("desk")
 async def test_the_seed_s_put_is_answered_in_the_seed_s_words(desk: Caller) -> None:
     """Every field of the documented answer, with the documented meaning."""
     batch_call_id = await desk.create(numbers(2))
@@ -72,6 +73,7 @@ async def test_without_a_word_about_when_a_batch_call_is_a_draft(caller: Caller)
     assert caller.dialled() == []
 
 
+@on_sqlite("desk")
 async def test_a_put_without_a_time_takes_the_schedule_back(desk: Caller) -> None:
     """It is the whole batch call anew: what is not given is gone."""
     batch_call_id = await desk.create(numbers(1), trigger_timestamp=1835718500, name="a", timezone="UTC")
@@ -80,6 +82,7 @@ async def test_a_put_without_a_time_takes_the_schedule_back(desk: Caller) -> Non
     assert (data["status"], data["scheduled_timestamp"], data["name"], data["total"]) == ("draft", None, None, 2)
 
 
+@on_sqlite("desk")
 async def test_a_patch_changes_only_what_is_given(desk: Caller) -> None:
     """Nulls are not given either."""
     batch_call_id = await desk.create(numbers(2), name="a", trigger_timestamp=1835718500)
@@ -131,6 +134,7 @@ async def test_a_patch_can_replace_the_tasks_and_the_caller(desk: Caller) -> Non
         ({"retry_rules": [{"condition": "busy", "retry_timing": {"type": "AT"}}]}, "time: "),
     ],
 )
+@on_sqlite("desk")
 async def test_a_wrong_request_is_refused_by_field(desk: Caller, change: dict[str, Any], field: str) -> None:
     """And nothing is stored."""
     refused = await desk.ask("POST", "/batch-call", body(numbers(1)) | change, status=422)
@@ -141,12 +145,14 @@ async def test_a_wrong_request_is_refused_by_field(desk: Caller, change: dict[st
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"from_number": "\\ud800"}', "\x00"])
+@on_sqlite("desk")
 async def test_what_is_not_a_json_object_is_refused(desk: Caller, content: str) -> None:
     """With the envelope."""
     answer = await desk.http.post("/batch-call", content=content)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
 
 
+@on_sqlite("desk")
 async def test_a_body_that_is_too_large_is_not_read(desk: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded whatever is sent."""
     monkeypatch.setattr(http_responses, "MAX_BODY_BYTES", 1000)
@@ -176,6 +182,7 @@ async def test_what_is_wrong_with_a_body_takes_little_memory_however_much_it_is(
         assert "body: more than 100000 fields are wrong" in (await desk.ask("POST", path, unknown, status=422))["error"]
 
 
+@on_sqlite("desk")
 async def test_of_a_long_list_of_wrong_ids_the_first_one_is_named(desk: Caller) -> None:
     path = f"/batch-call/{await desk.create(numbers(1))}/retry"
     for name in ("task_ids", "task_status"):
@@ -184,6 +191,7 @@ async def test_of_a_long_list_of_wrong_ids_the_first_one_is_named(desk: Caller) 
         assert "more" not in told
 
 
+@on_sqlite("desk")
 async def test_an_upload_that_breaks_off_does_not_count_as_a_failure_of_the_dialer(
     desk: Caller, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -205,6 +213,7 @@ async def test_an_upload_that_breaks_off_does_not_count_as_a_failure_of_the_dial
     assert "failed" not in caplog.text
 
 
+@on_sqlite("desk")
 async def test_quiet_hours_are_kept_as_the_window_that_they_leave(desk: Caller) -> None:
     """The vendor's own sample."""
     asked = {"enabled": True, "start_time": "22:00", "end_time": "08:00", "timezone": "Asia/Calcutta"}
@@ -222,6 +231,7 @@ async def test_without_hours_the_operator_s_hours_hold(new_caller: NewCaller) ->
     assert data["window"] == {"start": "10:00", "end": "18:00", "days": [0, 1, 2, 3, 4, 5, 6], "timezone": "recipient"}
 
 
+@on_sqlite("desk")
 async def test_window_days_come_back_as_they_were_sent(desk: Caller) -> None:
     """0 is Sunday."""
     window = {"start": "09:00", "end": "17:00", "days": [1, 2, 6], "timezone": "Europe/Berlin"}
@@ -251,6 +261,7 @@ async def reach(desk: Caller, status: str) -> str:
 
 @pytest.mark.parametrize("action", ["execute", "pause", "resume", "cancel"])
 @pytest.mark.parametrize("status", MOVES)
+@on_sqlite("desk")
 async def test_moves(desk: Caller, status: str, action: str) -> None:
     """What is not possible is a 409 that says the status and changes nothing."""
     batch_call_id = await reach(desk, status)
@@ -267,6 +278,7 @@ async def test_moves(desk: Caller, status: str, action: str) -> None:
 
 
 @pytest.mark.parametrize("status", MOVES)
+@on_sqlite("desk")
 async def test_only_what_cannot_dial_is_deleted(desk: Caller, status: str) -> None:
     """Drafts and what is over."""
     batch_call_id = await reach(desk, status)
@@ -276,6 +288,7 @@ async def test_only_what_cannot_dial_is_deleted(desk: Caller, status: str) -> No
 
 
 @pytest.mark.parametrize("status", ["sent", "paused", "cancelled"])
+@on_sqlite("desk")
 async def test_after_the_start_only_the_name_can_change(desk: Caller, status: str) -> None:
     """Not whom it calls, nor when."""
     batch_call_id = await reach(desk, status)
@@ -287,6 +300,7 @@ async def test_after_the_start_only_the_name_can_change(desk: Caller, status: st
     assert (await desk.get(batch_call_id))["name"] == "new"
 
 
+@on_sqlite("desk")
 async def test_what_was_paused_before_its_time_waits_for_it_again(desk: Caller) -> None:
     """Resuming must not dial a day early."""
     batch_call_id = await reach(desk, "scheduled")
@@ -335,6 +349,7 @@ async def test_a_refused_write_leaves_its_key_free(desk: Caller) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+@on_sqlite("desk")
 async def test_a_write_is_replayed_after_its_expiry_too(desk: Caller, method: str) -> None:
     """Refused with "nothing was changed", whoever lost the first answer would make the batch call again."""
     path = "/batch-call" if method == "POST" else f"/batch-call/{await desk.create(numbers(1))}"
@@ -411,6 +426,7 @@ async def test_lists_are_paged_sorted_and_filtered(desk: Caller) -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "page=-1", "sort_by=phone", "status=running", "page=x"])
+@on_sqlite("desk")
 async def test_a_list_is_bounded(desk: Caller, query: str) -> None:
     """No query reads everything."""
     refused = await desk.ask("GET", f"/batch-call/list?{query}", status=422)
@@ -434,6 +450,7 @@ async def test_tasks_are_paged_and_filtered_in_the_order_of_the_list(desk: Calle
     await desk.ask("GET", "/batch-call/batch_call_none/tasks", status=404)
 
 
+@on_sqlite("desk")
 async def test_without_a_known_key_everything_is_a_401(desk: Caller) -> None:
     """Missing, half or wrong; only health and the OpenAPI document are open."""
     key, secret = desk.dialer.credentials
@@ -464,6 +481,7 @@ async def test_organisations_see_only_their_own(desk: Caller) -> None:
         assert made["organization_id"] == "other"
 
 
+@on_sqlite("desk")
 async def test_the_account_says_what_it_is(desk: Caller) -> None:
     """Honest about ringing no phone."""
     assert await desk.ask("GET", "/account") == {
@@ -482,12 +500,14 @@ async def test_the_account_says_what_it_is(desk: Caller) -> None:
     }
 
 
+@on_sqlite("desk")
 async def test_an_unknown_path_or_method_answers_in_the_envelope(desk: Caller) -> None:
     """So that a client of the dialect can read it."""
     assert (await desk.ask("GET", "/campaigns", status=404))["code"] == "not_found"
     assert (await desk.ask("PUT", "/batch-call/x/pause", status=405))["code"] == "method_not_allowed"
 
 
+@on_sqlite("desk")
 async def test_the_openapi_document_holds_every_body(desk: Caller) -> None:
     """All references lead somewhere, though bodies are not read by FastAPI."""
     document = (await desk.http.get("/openapi.json")).json()
@@ -501,6 +521,7 @@ async def test_the_openapi_document_holds_every_body(desk: Caller) -> None:
     assert schemas["BatchCallBody"]["additionalProperties"] is False
 
 
+@on_sqlite("desk")
 async def test_a_hundred_thousand_tasks_in_one_request(desk: Caller) -> None:
     """Stored whole, counted and paged."""
     tasks = [f"+1{213 + index // 90_000}2{index % 90_000:05d}0" for index in range(100_000)]
@@ -546,6 +567,7 @@ def test_secrets_do_not_show() -> None:
     assert isinstance(pair, KeyPair)
 
 
+@on_sqlite("desk")
 async def test_window_always_is_accepted(desk: Caller) -> None:
     """`00:00` to `24:00`."""
     batch_call_id = await desk.create(numbers(1), window=ALWAYS)

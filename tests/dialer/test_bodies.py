@@ -14,7 +14,7 @@ from batchcall_mcp.dialer.rest.messages import streaming_json
 from batchcall_mcp.dialer.rest.messages.request_models import BatchCallPatch
 from batchcall_mcp.dialer.rest.messages.streaming_json import BodyReader
 from batchcall_mcp.errors import InvalidInput
-from tests.dialer.conftest import CALLER, Caller, body, numbers
+from tests.dialer.conftest import CALLER, Caller, body, numbers, on_sqlite
 
 LONG = streaming_json.CHUNK * 2 + 3
 
@@ -53,6 +53,7 @@ async def test_every_task_is_kept_whole_and_in_order(desk: Caller, count: int) -
     assert task["to_number"] == numbers(count)[-1]
 
 
+@on_sqlite("desk")
 async def test_what_is_wrong_is_named_by_its_row_in_any_chunk(desk: Caller) -> None:
     """And nothing is stored."""
     asked = many(
@@ -73,6 +74,7 @@ async def test_what_is_wrong_is_named_by_its_row_in_any_chunk(desk: Caller) -> N
     assert (await desk.ask("GET", "/batch-call/list"))["batch_calls"] == []
 
 
+@on_sqlite("desk")
 async def test_a_long_list_of_problems_is_counted(desk: Caller) -> None:
     """Twenty in words, the rest as a number."""
     asked = body(["1"] * LONG)
@@ -84,6 +86,7 @@ async def test_a_long_list_of_problems_is_counted(desk: Caller) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "append"])
+@on_sqlite("desk")
 async def test_nobody_calls_the_caller_and_then_nothing_is_changed(desk: Caller, method: str) -> None:
     """Found in the last row of a long list, after the others were inserted."""
     batch_call_id = await desk.create(numbers(2))
@@ -123,6 +126,7 @@ async def test_nobody_calls_the_caller_and_then_nothing_is_changed(desk: Caller,
         (json.dumps(dict.fromkeys(map(str, range(101)))).encode(), "100: more than 100 fields are given"),
     ],
 )
+@on_sqlite("desk")
 async def test_what_cannot_be_read_is_refused(desk: Caller, content: bytes, reason: str) -> None:
     """With words that say what, and never the body's own."""
     batch_call_id = await desk.create(numbers(1))
@@ -132,6 +136,7 @@ async def test_what_cannot_be_read_is_refused(desk: Caller, content: bytes, reas
     assert "Nothing was changed." in answer.json()["error"]
 
 
+@on_sqlite("desk")
 async def test_the_same_long_upload_in_other_pieces_is_the_same_request(desk: Caller) -> None:
     """Its key gives the first answer, however the network cut it."""
     content = json.dumps(many(LONG)).encode()

@@ -23,7 +23,7 @@ from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier, simulate
 from batchcall_mcp.dialer.rest.rate_limiter import Limiter
 from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, do_not_call, tasks
 from batchcall_mcp.dialer.webhooks import carrier_events, key_presses
-from tests.dialer.conftest import CALLER, Caller, NewCaller, emptied_postgresql, eventually, numbers
+from tests.dialer.conftest import CALLER, Caller, NewCaller, emptied_postgresql, eventually, numbers, on_sqlite
 from tests.dialer.hooks import another_organization
 
 PUBLIC = "https://calls.example.com/dialer/"
@@ -166,6 +166,7 @@ async def test_a_key_is_the_choice_of_its_call_and_survives_the_outcome(scene: S
     assert await scene.listed() == []
 
 
+@on_sqlite("scene")
 async def test_who_presses_the_key_for_it_is_on_the_list_of_the_organisation_that_called(scene: Scene) -> None:
     other = another_organization(scene.caller)
     batch_call_id = await scene.calling()
@@ -192,6 +193,7 @@ async def test_a_process_that_has_not_placed_the_call_keeps_its_key(scene: Scene
     assert await scene.listed() == [ONE]
 
 
+@on_sqlite("scene")
 async def test_a_redial_has_no_choice_of_the_call_before_it(scene: Scene) -> None:
     batch_call_id = await scene.calling()
     await scene.pressed("CA1", "2")
@@ -227,6 +229,7 @@ async def test_what_is_reported_long_after_a_call_is_no_choice_and_still_an_opt_
     assert scene.everything() == before
 
 
+@on_sqlite("scene")
 async def test_keys_without_a_meaning_change_nothing(scene: Scene) -> None:
     await scene.calling()
     before = scene.everything()
@@ -235,42 +238,44 @@ async def test_keys_without_a_meaning_change_nothing(scene: Scene) -> None:
     assert scene.everything() == before
 
 
-@pytest.mark.parametrize(
-    ("body", "changed", "status"),
-    [
-        ({"CallSid": "CA1", "Digits": "9"}, {"headers": {"X-Twilio-Signature": "bm8="}}, 401),
-        ({"CallSid": "CA1", "Digits": "9"}, {"headers": {"X-Twilio-Signature": ""}}, 401),
-        ({"CallSid": "CA1", "Digits": "9"}, {"headers": {"X-Twilio-Signature": b"\xff\xfe"}}, 401),
-        ({"CallSid": "CA1", "Digits": "9"}, {"url": f"{URL}?agent=1"}, 401),
-        ({"CallSid": "CA1", "Digits": "9"}, {"url": "http://dialer/carriers/simulated"}, 401),
-        ({"CallSid": "CA1", "Digits": "9"}, {"path": "/carriers/twilio"}, 404),
-        ({"CallSid": "CA1", "Digits": "9"}, {"path": "/carriers"}, 404),
-        (b"CallSid=CA1&Digits=9" + b" " * carrier_events.MAX_FORM_BYTES, {}, 413),
-        ({"CallSid": "CA2", "Digits": "9", "To": "+12132000990"}, {}, 200),
-        ({"CallSid": "CA2", "Digits": "9", "From": "+14157770000"}, {}, 200),
-        ({"CallSid": "", "Digits": "9", "To": ""}, {}, 200),
-        ({"CallSid": "CA1", "CallStatus": "completed"}, {}, 200),
-        ({"nothing": "known"}, {}, 200),
-        (b"\xff\xfe\x00 not a form", {}, 200),
-        (b"CallSid=%FF%00&Digits=%00", {}, 200),
-        (b"CallSid=CA2&Digits=9&To=%00", {}, 200),
-        (b"CallSid=CA2&Digits=9&From=%EF%BF%BF", {}, 200),
-        (b"", {}, 200),
-    ],
-)
-async def test_nothing_is_changed(
-    scene: Scene, body: Mapping[str, str] | bytes, changed: dict[str, Any], status: int
-) -> None:
+HEARD: list[tuple[Mapping[str, str] | bytes, dict[str, Any], int]] = [
+    ({"CallSid": "CA1", "Digits": "9"}, {"headers": {"X-Twilio-Signature": "bm8="}}, 401),
+    ({"CallSid": "CA1", "Digits": "9"}, {"headers": {"X-Twilio-Signature": ""}}, 401),
+    ({"CallSid": "CA1", "Digits": "9"}, {"headers": {"X-Twilio-Signature": b"\xff\xfe"}}, 401),
+    ({"CallSid": "CA1", "Digits": "9"}, {"url": f"{URL}?agent=1"}, 401),
+    ({"CallSid": "CA1", "Digits": "9"}, {"url": "http://dialer/carriers/simulated"}, 401),
+    ({"CallSid": "CA1", "Digits": "9"}, {"path": "/carriers/twilio"}, 404),
+    ({"CallSid": "CA1", "Digits": "9"}, {"path": "/carriers"}, 404),
+    (b"CallSid=CA1&Digits=9" + b" " * carrier_events.MAX_FORM_BYTES, {}, 413),
+    ({"CallSid": "CA2", "Digits": "9", "To": "+12132000990"}, {}, 200),
+    ({"CallSid": "CA2", "Digits": "9", "From": "+14157770000"}, {}, 200),
+    ({"CallSid": "", "Digits": "9", "To": ""}, {}, 200),
+    ({"CallSid": "CA1", "CallStatus": "completed"}, {}, 200),
+    ({"nothing": "known"}, {}, 200),
+    (b"\xff\xfe\x00 not a form", {}, 200),
+    (b"CallSid=%FF%00&Digits=%00", {}, 200),
+    (b"CallSid=CA2&Digits=9&To=%00", {}, 200),
+    (b"CallSid=CA2&Digits=9&From=%EF%BF%BF", {}, 200),
+    (b"", {}, 200),
+]
+"""What is reported, and its status: nothing of it changes anything."""
+
+
+async def test_nothing_is_changed(scene: Scene) -> None:
     await scene.calling()
     before = scene.everything()
-    answer = await scene.report(body, **changed)
-    assert answer.status_code == status
-    assert scene.everything() == before
-    if status != 200:
-        assert answer.json()["error"].endswith("Nothing was changed.")
-        assert scene.carrier.heard_of == []
+    for body, changed, status in HEARD:
+        scene.carrier.heard_of.clear()
+        case = f"{body[:40] if isinstance(body, bytes) else body!r} {changed}"
+        answer = await scene.report(body, **dict(changed))
+        assert answer.status_code == status, case
+        assert scene.everything() == before, case
+        if status != 200:
+            assert answer.json()["error"].endswith("Nothing was changed."), case
+            assert scene.carrier.heard_of == [], case
 
 
+@on_sqlite("scene")
 async def test_the_signed_url_has_the_query_as_it_was_sent(scene: Scene) -> None:
     query = "?agent=a%20b&x=%C3%A9"
     path = f"/carriers/simulated{query}"
@@ -278,6 +283,7 @@ async def test_the_signed_url_has_the_query_as_it_was_sent(scene: Scene) -> None
     assert (await scene.report({"CallSid": "CA1"}, path=path)).status_code == 401
 
 
+@on_sqlite("scene")
 async def test_a_body_that_does_not_say_its_length_is_read_no_further_than_the_limit(scene: Scene) -> None:
     sent = 0
 
@@ -292,6 +298,7 @@ async def test_a_body_that_does_not_say_its_length_is_read_no_further_than_the_l
     assert sent <= carrier_events.MAX_FORM_BYTES + 2 * 64 * 1024
 
 
+@on_sqlite("scene")
 async def test_a_body_that_does_not_arrive_is_not_waited_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(carrier_events, "ARRIVES_WITHIN_S", 0.01)
     sent: list[Message] = []
@@ -335,6 +342,7 @@ async def test_who_has_no_signature_is_held_off_and_the_vendor_is_not(new_caller
         assert [(await scene.report({"CallSid": "CA1"})).status_code for _ in range(20)] == [200] * 20
 
 
+@on_sqlite("scene")
 async def test_a_wrong_setting_shows_in_the_log_once_a_minute(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(5):
         await scene.report({"CallSid": "CA1", "To": ONE}, headers={"X-Twilio-Signature": "no"})
@@ -355,11 +363,11 @@ async def test_an_opt_out_is_kept_although_the_answer_to_the_create_was_lost(sce
     assert await scene.choice(batch_call_id) == ("calling", DO_NOT_CALL)
 
 
+@on_sqlite("scene")
 async def test_a_key_of_a_call_of_nobody_s_goes_through_no_table_of_attempts(scene: Scene) -> None:
+    """PostgreSQL plans by sizes, and here all tables are small."""
     await scene.calling()
     store = scene.caller.dialer.store()
-    if store.shared:
-        pytest.skip("PostgreSQL plans by sizes, and here all tables are small")
     plans: list[str] = []
 
     def explained(connection: sa.Connection, cursor: Any, statement: str, given: Any, *_others: object) -> None:
@@ -435,6 +443,7 @@ async def test_an_opt_out_and_its_choice_are_written_together_or_not_at_all(
     assert scene.everything() == before
 
 
+@on_sqlite("scene")
 async def test_the_document_of_the_api_names_the_endpoint(scene: Scene) -> None:
     document = scene.caller.dialer.app.openapi()
     assert list(document["paths"]["/carriers/simulated"]) == ["post"]

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from batchcall_mcp.dialer.rest.messages.preconditions import IfMatch, PreconditionFailed
-from tests.dialer.conftest import Caller, NewCaller, body, emptied_postgresql, numbers
+from tests.dialer.conftest import Caller, NewCaller, body, emptied_postgresql, numbers, on_sqlite
 
 WRITES: dict[str, tuple[str, str, Any]] = {
     "replace": ("PUT", "", body(numbers(2))),
@@ -86,6 +86,7 @@ async def test_a_write_is_carried_out_only_while_the_batch_call_is_as_it_was_rea
 
 
 @pytest.mark.parametrize("write", WRITES)
+@on_sqlite("desk")
 async def test_any_batch_call_that_is_there_matches_a_star(desk: Caller, write: str) -> None:
     batch_call_id = await ready_for(desk, write)
     assert (await sent(desk, write, batch_call_id, If_Match="*")).status_code == 200
@@ -93,6 +94,7 @@ async def test_any_batch_call_that_is_there_matches_a_star(desk: Caller, write: 
 
 
 @pytest.mark.parametrize("write", WRITES)
+@on_sqlite("desk")
 async def test_a_replay_of_what_was_carried_out_is_never_refused(desk: Caller, write: str) -> None:
     """Not even with another condition: that is not part of what the request asks."""
     batch_call_id = await ready_for(desk, write)
@@ -133,6 +135,7 @@ async def test_a_stop_is_never_held_up_by_a_condition(desk: Caller) -> None:
     assert taking == {(path, method.lower()) for method, path, _ in WRITES.values()}
 
 
+@on_sqlite("desk")
 async def test_writing_what_changes_nothing_leaves_the_tag(desk: Caller) -> None:
     batch_call_id = await desk.create(numbers(1), send_now=True)
     read = await tag(desk, batch_call_id)

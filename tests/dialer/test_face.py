@@ -20,7 +20,7 @@ from batchcall_mcp.dialer.rest.messages import response_models
 from batchcall_mcp.dialer.storage import tables
 from batchcall_mcp.dialer.storage.store import Store, WriteRequest
 from batchcall_mcp.errors import InvalidInput, NotFound
-from tests.dialer.conftest import CALLER, Caller, NewCaller, body, numbers
+from tests.dialer.conftest import CALLER, Caller, NewCaller, body, numbers, on_sqlite
 from tests.dialer.test_api import reach
 
 NEW = [{"to_number": f"+1310200{index:04d}"} for index in range(3)]
@@ -28,6 +28,7 @@ MORE = [{"to_number": f"+1310200{index:04d}"} for index in range(3, 6)]
 
 
 @pytest.mark.parametrize("status", ["draft", "scheduled", "sent", "paused", "cancelled"])
+@on_sqlite("desk")
 async def test_tasks_are_added_after_the_last(desk: Caller, status: str) -> None:
     """As long as it is not over; what was there stays as it was."""
     batch_call_id = await reach(desk, status)
@@ -63,6 +64,7 @@ async def test_the_same_addition_takes_effect_once(desk: Caller) -> None:
 
 
 @pytest.mark.parametrize("asked", [{}, {"tasks": []}, {"tasks": NEW, "name": "x"}, {"tasks": [{"to_number": CALLER}]}])
+@on_sqlite("desk")
 async def test_a_wrong_addition_changes_nothing(desk: Caller, asked: dict[str, Any]) -> None:
     """Nothing to add, another field, or the caller itself."""
     batch_call_id = await desk.create(numbers(1))
@@ -133,6 +135,7 @@ async def exported(desk: Caller, batch_call_id: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(answer.text, newline="")))
 
 
+@on_sqlite("desk")
 async def test_an_export_holds_every_task_and_runs_no_formula(desk: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of the list, over several reads."""
     monkeypatch.setattr(csv_export, "_ROWS", 2)
@@ -190,12 +193,14 @@ async def test_pace_and_expiry_are_kept_and_taken_back(desk: Caller) -> None:
 
 
 @pytest.mark.parametrize("pace", [0, -1, 1000.5, "1", True, [1]])
+@on_sqlite("desk")
 async def test_a_pace_is_a_number_of_calls(desk: Caller, pace: Any) -> None:
     """More than none, at most a thousand."""
     refused = await desk.ask("POST", "/batch-call", body(numbers(1), calls_per_second=pace), status=422)
     assert "calls_per_second: " in refused["error"]
 
 
+@on_sqlite("desk")
 async def test_what_has_expired_is_not_launched(desk: Caller) -> None:
     """Refused at creation, by PATCH, execute and retry alike; a draft may have any expiry."""
     past, future = ms(desk, hours=-1), ms(desk, hours=1)
@@ -294,6 +299,7 @@ async def test_a_filter_that_a_database_cannot_take_is_refused(desk: Caller, que
     await desk.ask("GET", f"/batch-call/list?{query}", status=422)
 
 
+@on_sqlite("desk")
 async def test_a_wrong_method_is_answered_with_all_the_right_ones(desk: Caller) -> None:
     """Not only those of the first route that fits."""
     for path, allowed in (

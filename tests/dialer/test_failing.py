@@ -18,7 +18,7 @@ from batchcall_mcp.dialer.engine.outcomes import Ended
 from batchcall_mcp.dialer.storage import commands, queries
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.model import TaskStatus
-from tests.dialer.conftest import ALWAYS, CALLER, Caller, Clock, body, numbers
+from tests.dialer.conftest import ALWAYS, CALLER, Caller, Clock, body, numbers, on_sqlite
 from tests.dialer.hooks import add_webhook, messages
 from tests.postgresql import postgresql_url
 
@@ -49,6 +49,7 @@ async def test_a_batch_call_that_fails_is_paused_after_twenty_calls_and_every_we
     assert '"status_reason":"failing"' in message["payload"]
 
 
+@on_sqlite("real")
 async def test_a_resume_counts_from_the_start(real: Caller) -> None:
     batch_call_id = await one_by_one(real, [FAILED] * 43)
     await real.until_status(batch_call_id, "paused")
@@ -62,6 +63,7 @@ async def test_a_resume_counts_from_the_start(real: Caller) -> None:
     assert (await real.until_status(batch_call_id, "completed"))["counts"]["failed"] == 43
 
 
+@on_sqlite("real")
 async def test_half_of_the_last_twenty_is_too_many_and_nine_are_not(real: Caller) -> None:
     """Also when the failed ones were the first, and somebody answered since."""
     fine = await one_by_one(real, [FAILED] * 9 + [ANSWERED] * 12)
@@ -72,6 +74,7 @@ async def test_half_of_the_last_twenty_is_too_many_and_nine_are_not(real: Caller
     assert (data["counts"]["failed"], data["counts"]["completed"]) == (10, 10)
 
 
+@on_sqlite("real")
 async def test_what_is_over_is_completed_and_who_turned_it_off_is_not_paused(real: Caller) -> None:
     over = await one_by_one(real, [FAILED] * 20)
     assert (await real.until_status(over, "completed"))["status_reason"] is None
@@ -81,6 +84,7 @@ async def test_what_is_over_is_completed_and_who_turned_it_off_is_not_paused(rea
     assert (data["counts"]["failed"], data["pause_on_failures"]) == (21, False)
 
 
+@on_sqlite("desk")
 async def test_it_can_be_turned_off_and_on_before_the_start(desk: Caller) -> None:
     """Create, PATCH, and PUT, which takes back what it does not give."""
     batch_call_id = await desk.create(numbers(1))

@@ -22,7 +22,7 @@ from batchcall_mcp.dialer.engine.outcomes import Ended
 from batchcall_mcp.dialer.storage import commands, queries
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.model import TaskStatus
-from tests.dialer.conftest import ALWAYS, CALLER, Caller, Clock, emptied_postgresql, numbers
+from tests.dialer.conftest import ALWAYS, CALLER, Caller, Clock, emptied_postgresql, numbers, on_sqlite
 
 ENGINES = ("one", "other")
 
@@ -176,7 +176,10 @@ def never_more_than_the_first(
 in_any_order = given(script=st.lists(steps, max_size=20), first=st.integers(1, 5), retries=st.integers(0, 1))
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings().max_examples // 2,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @in_any_order
 def test_never_more_people_than_the_first_in_any_order_of_two_engines(
     tmp_path_factory: pytest.TempPathFactory, clock: Clock, script: list[tuple[Any, ...]], first: int, retries: int
@@ -186,7 +189,7 @@ def test_never_more_people_than_the_first_in_any_order_of_two_engines(
 
 
 @settings(
-    max_examples=max(8, settings().max_examples // 5),
+    max_examples=max(5, settings().max_examples // 10),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @in_any_order
@@ -278,6 +281,7 @@ async def test_a_schedule_keeps_it_until_another_launch_says_otherwise(desk: Cal
 
 
 @pytest.mark.parametrize("first", [0, -1, 1.5, "2", True, 1_000_001])
+@on_sqlite("desk")
 async def test_what_is_no_number_of_people_is_refused_and_nothing_starts(desk: Caller, first: object) -> None:
     batch_call_id = await desk.create(numbers(3))
     answer = await desk.ask("POST", f"/batch-call/{batch_call_id}/execute", {"first": first}, status=422)
@@ -285,6 +289,7 @@ async def test_what_is_no_number_of_people_is_refused_and_nothing_starts(desk: C
     assert (await desk.get(batch_call_id))["status"] == "draft"
 
 
+@on_sqlite("desk")
 async def test_first_without_a_launch_is_refused(desk: Caller) -> None:
     batch_call_id = await desk.create(numbers(3))
     path = f"/batch-call/{batch_call_id}"
@@ -338,6 +343,7 @@ async def test_a_test_call_keeps_to_the_do_not_call_list(new_caller: Any, tmp_pa
         assert caller.dialled() == []
 
 
+@on_sqlite("desk")
 async def test_a_list_does_not_pass_as_a_test(desk: Caller) -> None:
     tasks = [{"to_number": number} for number in numbers(2)]
     asked = {"from_number": CALLER, "tasks": tasks, "test_of": "batch_call_1"}

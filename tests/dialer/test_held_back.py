@@ -11,7 +11,7 @@ import pytest
 from batchcall_mcp.clock import to_ms
 from batchcall_mcp.dialer.carriers.base import Attempt, CarrierUnavailable
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
-from tests.dialer.conftest import Caller, NewCaller, body, emptied_postgresql, numbers
+from tests.dialer.conftest import Caller, NewCaller, body, emptied_postgresql, numbers, on_sqlite
 
 ONE_RETRY = {"enabled": True, "max_attempts": 1}
 BUSY_AGAIN = [{"condition": "busy", "retry_timing": {"type": "AFTER", "duration_minutes": 30}}]
@@ -77,6 +77,7 @@ async def test_a_redial_that_falls_outside_the_hours_waits_for_them(new_caller: 
         assert data["held_back"] == [held("calling_hours", 1, datetime(2026, 11, 24, 16, 0, tzinfo=UTC))]
 
 
+@on_sqlite("dialling")
 async def test_a_draft_and_a_scheduled_one_say_whom_the_day_holds_back(dialling: Caller) -> None:
     began = dialling.clock()
     await dial(dialling, numbers(1), 2)
@@ -102,6 +103,7 @@ async def test_what_the_claims_do_is_what_a_draft_has_said(dialling: Caller) -> 
     assert data["held_back"] == said == [held("daily_cap", 2, dialling.clock() + timedelta(hours=24))]
 
 
+@on_sqlite("dialling")
 async def test_another_organisation_s_dials_hold_nobody_back(dialling: Caller) -> None:
     from batchcall_mcp.dialer.storage import api_keys
     from tests.dialer.conftest import client_of
@@ -131,6 +133,7 @@ async def test_a_carrier_that_takes_no_calls_holds_back_for_a_moment(
         assert (await caller.until_status(batch_call_id, "completed"))["held_back"] == []
 
 
+@on_sqlite("dialling")
 async def test_tasks_that_are_dialled_again_by_hand_are_held_back_no_longer(dialling: Caller) -> None:
     """`retry` makes them due now; a pause changes nothing of what holds the others back."""
     batch_call_id = await dialling.create(

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from batchcall_mcp.dialer.storage import api_keys, outbox, tables
 from tests.dialer.conftest import ALWAYS, CALLER, Caller, body, client_of, numbers
+from tests.sampling import spread
 
 ABSENT = {
     "batch_call_id": "batch_call_" + "0" * 32,
@@ -69,6 +70,12 @@ ASKED: dict[tuple[str, str], Asked] = {
     ("post", "/webhooks/{webhook_id}/deliveries/{message_id}/resend"): Asked(),
 }
 SECRET_NAME = "Operation Nightingale"
+
+
+def on_both(operations: list[tuple[str, str]]) -> list[Any]:
+    """Each operation on one of the databases, the first of each method on both; all of them by `make torture`."""
+    ways = spread(operations, ("sqlite", "postgresql"), lambda operation: operation[0])
+    return [pytest.param(way, key, id=f"{way}-{' '.join(key)}") for way, keys in ways for key in keys]
 
 
 def filled(template: Any, ids: dict[str, str]) -> Any:
@@ -153,7 +160,7 @@ async def test_every_operation_is_known_here(desk: Caller) -> None:
     assert found == ASKED.keys()
 
 
-@pytest.mark.parametrize("operation", [pytest.param(key, id=" ".join(key)) for key in ASKED if "{" in key[1]])
+@pytest.mark.parametrize(("desk", "operation"), on_both([key for key in ASKED if "{" in key[1]]), indirect=["desk"])
 async def test_another_organisation_s_ids_are_as_those_of_nothing(desk: Caller, operation: tuple[str, str]) -> None:
     """The same status, the same text; nothing in the database changes, and no key is used up."""
     pair = api_keys.new_pair()
@@ -169,7 +176,7 @@ async def test_another_organisation_s_ids_are_as_those_of_nothing(desk: Caller, 
             assert rows(desk) == before
 
 
-@pytest.mark.parametrize("operation", [pytest.param(key, id=" ".join(key)) for key in ASKED if "{" not in key[1]])
+@pytest.mark.parametrize(("desk", "operation"), on_both([key for key in ASKED if "{" not in key[1]]), indirect=["desk"])
 async def test_what_names_no_id_shows_only_one_s_own(desk: Caller, operation: tuple[str, str]) -> None:
     """Also where the first organisation has used the same Idempotency-Key, and where a body names its ids."""
     pair = api_keys.new_pair()

@@ -13,7 +13,7 @@ import pytest
 from batchcall_mcp.dialer.engine.lateness import Gap, is_late, may_have_been_away
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.model import CallingWindow
-from tests.dialer.conftest import ALWAYS, Caller, NewCaller, emptied_postgresql, eventually, numbers
+from tests.dialer.conftest import ALWAYS, Caller, NewCaller, emptied_postgresql, eventually, numbers, on_sqlite
 
 HOUR = timedelta(hours=1)
 MONDAY_NOON = datetime(2026, 11, 23, 20, 0, tzinfo=UTC)
@@ -95,6 +95,7 @@ async def test_the_machine_of_a_dialer_that_runs_sleeps(new_caller: NewCaller, p
         assert called(caller) == set()
 
 
+@on_sqlite("place")
 async def test_an_hour_late_is_in_time(new_caller: NewCaller, place: dict[str, Any]) -> None:
     async with new_caller(**place, **LATE) as caller:
         batch_call_id = await caller.create(numbers(3), trigger_timestamp=(MONDAY_NOON + HOUR).isoformat())
@@ -105,6 +106,7 @@ async def test_an_hour_late_is_in_time(new_caller: NewCaller, place: dict[str, A
         assert called(caller) == set(numbers(3))
 
 
+@on_sqlite("place")
 async def test_away_overnight_is_not_late_for_who_waited_for_the_morning(
     new_caller: NewCaller, place: dict[str, Any]
 ) -> None:
@@ -119,6 +121,7 @@ async def test_away_overnight_is_not_late_for_who_waited_for_the_morning(
         assert called(caller) == set(numbers(3))
 
 
+@on_sqlite("place")
 async def test_a_window_that_opens_later_is_waited_for(new_caller: NewCaller, place: dict[str, Any]) -> None:
     async with new_caller(**place, **LATE) as caller:
         caller.clock.forward(hours=6)  # 18:00 there
@@ -132,6 +135,7 @@ async def test_a_window_that_opens_later_is_waited_for(new_caller: NewCaller, pl
         caller.clock.forward(hours=6)
 
 
+@on_sqlite("place")
 async def test_one_window_of_two_zones_is_looked_at_for_each_person(
     new_caller: NewCaller, place: dict[str, Any]
 ) -> None:
@@ -146,6 +150,7 @@ async def test_one_window_of_two_zones_is_looked_at_for_each_person(
         assert await reason(caller, london) == ("sent", None)
 
 
+@on_sqlite("place")
 async def test_a_clock_that_is_set_back_does_not_count_as_an_absence(
     new_caller: NewCaller, place: dict[str, Any]
 ) -> None:
@@ -161,6 +166,7 @@ async def test_a_clock_that_is_set_back_does_not_count_as_an_absence(
         assert await reason(caller, scheduled) == ("scheduled", None)
 
 
+@on_sqlite("place")
 async def test_a_dialer_that_only_serves_counts_as_away_and_a_yes_that_was_given_meanwhile_counts(
     new_caller: NewCaller, place: dict[str, Any]
 ) -> None:
@@ -180,6 +186,7 @@ async def test_a_dialer_that_only_serves_counts_as_away_and_a_yes_that_was_given
         assert called(caller) == set(numbers(6)[2:])
 
 
+@on_sqlite("place")
 async def test_zero_turns_it_off(new_caller: NewCaller, place: dict[str, Any]) -> None:
     async with new_caller(**place) as caller:
         batch_call_id = await caller.create(numbers(3), trigger_timestamp=(MONDAY_NOON + HOUR).isoformat())

@@ -19,7 +19,7 @@ from batchcall_mcp.dialer.storage import commands, queries
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import tasks
 from batchcall_mcp.settings import Settings
-from tests.dialer.conftest import ALWAYS, CALLER, Caller, Clock, NewCaller, body, numbers
+from tests.dialer.conftest import ALWAYS, CALLER, Caller, Clock, NewCaller, body, numbers, on_sqlite
 from tests.dialer.hooks import another_organization
 from tests.postgresql import postgresql_url
 
@@ -55,6 +55,7 @@ async def test_a_second_batch_call_waits_fifteen_minutes_for_whom_the_first_has_
     assert (await real.until_status(second, "completed"))["completed"] == 3
 
 
+@on_sqlite("real")
 async def test_redials_of_one_batch_call_follow_its_own_policy(real: Caller) -> None:
     batch_call_id = await real.create(numbers(1, 7), send_now=True, retry_config={"max_attempts": 1}, retry_rules=SOON)
     await real.until(batch_call_id, lambda data: data["held_back"] != [])
@@ -82,6 +83,7 @@ async def test_a_redial_waits_if_another_batch_call_has_dialled_meanwhile(real: 
     assert waits["held_back"] == held(1, to_ms(real.clock() + timedelta(minutes=15)))
 
 
+@on_sqlite("real")
 async def test_another_organisation_s_dials_hold_nobody_back(real: Caller) -> None:
     await done(real, numbers(1))
     asked = body(numbers(1), send_now=True)
@@ -90,6 +92,7 @@ async def test_another_organisation_s_dials_hold_nobody_back(real: Caller) -> No
     await real.until(await done(real, numbers(1, 1)), lambda _: len(real.dialled()) == 3)
 
 
+@on_sqlite("real")
 async def test_what_a_draft_says_is_what_its_launch_does(real: Caller) -> None:
     began = real.clock()
     await done(real, numbers(2))
@@ -105,6 +108,7 @@ async def test_what_a_draft_says_is_what_its_launch_does(real: Caller) -> None:
     assert (await real.get(later))["held_back"] == []
 
 
+@on_sqlite("real")
 async def test_who_was_dialled_often_enough_waits_for_that_alone(real: Caller) -> None:
     """In one sum each person is counted once."""
     began = real.clock()

@@ -17,7 +17,7 @@ from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.engine import scheduler
 from batchcall_mcp.dialer.engine.broken import Broken, concerning
 from batchcall_mcp.dialer.storage.tables import batch_calls, installation, tasks
-from tests.dialer.conftest import Caller, NewCaller, body, emptied_postgresql, eventually, numbers
+from tests.dialer.conftest import Caller, NewCaller, body, emptied_postgresql, eventually, numbers, on_sqlite
 from tests.dialer.hooks import another_organization
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,6 +66,7 @@ async def until_paused(caller: Caller, batch_call_id: str) -> sa.RowMapping:
 
 
 @pytest.mark.parametrize("wrong", [1e-12, 0.0009, 0, -1, 1000.5])
+@on_sqlite("desk")
 async def test_a_pace_that_cannot_be_kept_to_is_refused(desk: Caller, wrong: float) -> None:
     answer = await desk.ask("POST", "/batch-call", body(numbers(1), calls_per_second=wrong), status=422)
     assert "calls_per_second: Input should be " in answer["error"]
@@ -82,6 +83,7 @@ def test_a_stored_pace_of_any_size_has_a_span(wrong: float) -> None:
         assert (room, again_at) == (0, LONG_AGO + timedelta(seconds=1000))
 
 
+@on_sqlite("dialling")
 async def test_a_pace_of_an_older_version_dials_and_stops_nobody(dialling: Caller) -> None:
     """1e-12 calls a second: the engine failed every two seconds, and cut off whoever was on the line."""
     mine = await dialling.create(numbers(3, 5), send_now=True)
@@ -140,6 +142,7 @@ async def test_a_row_that_cannot_be_read_is_paused_and_found_among_others(new_ca
         assert (await caller.until_status(mine, "completed"))["completed"] == 3
 
 
+@on_sqlite("dialling")
 async def test_an_outcome_is_written_down_though_its_batch_call_has_an_error(dialling: Caller) -> None:
     """A redial cannot be timed; who was called is known all the same."""
     mine = await dialling.create(numbers(1, 5), send_now=True)
@@ -154,6 +157,7 @@ async def test_an_outcome_is_written_down_though_its_batch_call_has_an_error(dia
     assert (await dialling.until_status(mine, "completed"))["completed"] == 1
 
 
+@on_sqlite("dialling")
 async def test_a_resume_tries_again_and_is_paused_again_until_it_is_mended(dialling: Caller) -> None:
     bad = await dialling.create(numbers(1))
     good = (await dialling.get(bad))["window"]
@@ -180,6 +184,7 @@ async def test_a_moment_that_no_calendar_has_is_only_far_away(dialling: Caller, 
         assert row(dialling, far)["status"] == "scheduled"
 
 
+@on_sqlite("dialling")
 async def test_a_schedule_without_a_time_is_paused(dialling: Caller) -> None:
     """It was due at every look, and never began."""
     bad = await dialling.create(numbers(1))
@@ -187,6 +192,7 @@ async def test_a_schedule_without_a_time_is_paused(dialling: Caller) -> None:
     assert (await until_paused(dialling, bad))["status_reason"] == "error"
 
 
+@on_sqlite("dialling")
 async def test_a_task_whose_zone_is_not_known_any_more_stops_its_batch_call_only(dialling: Caller) -> None:
     bad = await dialling.create(numbers(2), timezone="America/Los_Angeles", window={"start": "08:00", "end": "21:00"})
     mine = await dialling.create(numbers(1, 1))

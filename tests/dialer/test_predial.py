@@ -25,7 +25,7 @@ from batchcall_mcp.dialer.storage import stops
 from batchcall_mcp.dialer.webhooks import predial as predial_module
 from batchcall_mcp.dialer.webhooks.predial import LONGEST_REASON, MOST_BYTES, PredialUrl, verdict
 from batchcall_mcp.signed_http.url_policy import WebhookAddresses
-from tests.dialer.conftest import CALLER, Caller, NewCaller, emptied_postgresql, eventually, numbers
+from tests.dialer.conftest import CALLER, Caller, NewCaller, emptied_postgresql, eventually, numbers, on_sqlite
 from tests.dialer.receiver import Received, Receiver, Reply, receiving, status
 from tests.dialer.test_health import anonymous
 
@@ -96,6 +96,7 @@ async def gating(new_caller: NewCaller, **options: Any) -> AsyncIterator[Gated]:
             yield made
 
 
+@on_sqlite("gated")
 async def test_it_is_asked_about_each_call_with_ids_and_numbers_alone_and_signed(gated: Gated) -> None:
     [number] = numbers(1)
     batch_call_id = await gated.caller.create([number], agent_id="agent_1", name="Spring")
@@ -121,6 +122,7 @@ async def test_it_is_asked_about_each_call_with_ids_and_numbers_alone_and_signed
     assert [line["to_number"] for line in gated.caller.dialled()] == [number]
 
 
+@on_sqlite("gated")
 async def test_a_clear_no_skips_the_task_with_its_reason_as_harmless_text(gated: Gated) -> None:
     one, two = numbers(2)
     gated.gate.replies = [NO]
@@ -228,6 +230,7 @@ async def test_what_happens_between_the_question_and_the_yes_is_obeyed(
     assert (task["attempts"], gated.caller.dialled()) == (0, [])
 
 
+@on_sqlite("gated")
 async def test_a_yes_counts_for_ten_seconds(gated: Gated) -> None:
     async def late(_asked: dict[str, Any]) -> None:
         gated.caller.clock.forward(seconds=10)
@@ -239,6 +242,7 @@ async def test_a_yes_counts_for_ten_seconds(gated: Gated) -> None:
     assert (await gated.task(batch_call_id))["attempts"] == 1
 
 
+@on_sqlite("gated")
 async def test_twenty_are_asked_about_at_once_and_a_question_without_answer_holds_up_nobody_else(
     gated: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +295,7 @@ def nobody_can_be_dialled(data: Mapping[str, Any]) -> bool:
     return bool(data["status"] == "completed" or held == data["counts"]["pending"] > 0 == data["counts"]["calling"])
 
 
+@on_sqlite("gated")
 async def test_a_gate_that_is_down_is_left_alone_and_everybody_waits_for_it(gated: Gated) -> None:
     """Five questions in vain, not one for each; then it answers, and each is dialled once."""
     gated.gate.replies = [status(503)] * (AT_ONCE + DOWN_AFTER)

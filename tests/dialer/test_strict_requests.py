@@ -17,7 +17,7 @@ import uvicorn
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.server import _config
 from batchcall_mcp.dialer.storage.tables import batch_calls
-from tests.dialer.conftest import CALLER, Caller, body, numbers
+from tests.dialer.conftest import CALLER, Caller, body, numbers, on_sqlite
 
 DATE_AS_A_NUMBER = 20_261_201
 """1970-08-23 in Unix seconds."""
@@ -25,6 +25,7 @@ DATE_AS_A_NUMBER = 20_261_201
 
 @pytest.mark.parametrize("field", ["trigger_timestamp", "expires_timestamp"])
 @pytest.mark.parametrize("method", ["POST", "PATCH", "PUT"])
+@on_sqlite("desk")
 async def test_a_date_that_is_read_as_1970_is_refused(desk: Caller, field: str, method: str) -> None:
     asked = {field: DATE_AS_A_NUMBER}
     draft = await desk.create(numbers(1))
@@ -38,6 +39,7 @@ async def test_a_date_that_is_read_as_1970_is_refused(desk: Caller, field: str, 
     assert len((await desk.ask("GET", "/batch-call/list"))["batch_calls"]) == 1
 
 
+@on_sqlite("desk")
 async def test_a_day_is_the_limit(desk: Caller) -> None:
     """A time that has just passed means now."""
     day_ago = desk.clock() - timedelta(days=1)
@@ -105,6 +107,7 @@ TWICE = '{"to_number": "+12132000001", "to_number": "+12132000002"}'
         (b'{"retry_rules": [{"enabled": true, "enabled": false}]}', "retry_rules.enabled: is given twice"),
     ],
 )
+@on_sqlite("desk")
 async def test_a_key_that_is_given_twice_is_refused_with_its_row(desk: Caller, content: bytes, problem: str) -> None:
     """One parser takes the first value, another one the last: whoever checked the request may have seen the other."""
     answer = await desk.http.post("/batch-call", content=content)
@@ -112,6 +115,7 @@ async def test_a_key_that_is_given_twice_is_refused_with_its_row(desk: Caller, c
     assert answer.json()["error"] == f"The request is not valid. Nothing was changed.\n- {problem}"
 
 
+@on_sqlite("desk")
 async def test_equal_keys_of_different_objects_are_fine(desk: Caller) -> None:
     variables = {"name": "Ann", "more": {"name": "Bo", "list": [{"name": 1}, {"name": 2}]}}
     asked = body(numbers(2), name="Visits")
@@ -128,6 +132,7 @@ async def test_equal_keys_of_different_objects_are_fine(desk: Caller) -> None:
         ("/webhooks", b'{"url": "https://a.example", "url": "https://b.example"}', "url"),
     ],
 )
+@on_sqlite("desk")
 async def test_a_key_that_is_given_twice_is_refused_in_small_bodies_too(
     desk: Caller, path: str, content: bytes, problem: str
 ) -> None:
@@ -137,6 +142,7 @@ async def test_a_key_that_is_given_twice_is_refused_in_small_bodies_too(
 
 
 @pytest.mark.parametrize("path", ["/batch-call", "/webhooks", "/batch-call/{id}/pause"])
+@on_sqlite("desk")
 async def test_two_idempotency_keys_are_refused(desk: Caller, path: str) -> None:
     """Equal ones too: which of two a proxy has looked at is not known."""
     draft = await desk.create(numbers(1))

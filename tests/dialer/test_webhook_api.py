@@ -20,7 +20,7 @@ from batchcall_mcp.dialer.rest.webhook_service import MOST, TooManyWebhooks, Web
 from batchcall_mcp.dialer.storage.store import Store, WriteRequest
 from batchcall_mcp.dialer.storage.tables import recorded_answers, webhook_outbox, webhooks
 from batchcall_mcp.signed_http.url_policy import WebhookAddresses
-from tests.dialer.conftest import Caller, numbers
+from tests.dialer.conftest import Caller, numbers, on_sqlite
 from tests.dialer.hooks import LOCAL, PUBLIC, add_messages, another_organization, message, with_webhooks
 from tests.postgresql import postgresql_url
 
@@ -37,6 +37,7 @@ async def create(caller: Caller, url: str = URL, **options: Any) -> Mapping[str,
     return data
 
 
+@on_sqlite("desk")
 async def test_the_secret_is_shown_at_registration_and_in_no_list(hooks: Caller) -> None:
     made = await create(hooks)
     secret = made["secret"]
@@ -54,6 +55,7 @@ async def test_the_secret_is_shown_at_registration_and_in_no_list(hooks: Caller)
     assert (await create(hooks))["secret"] != secret
 
 
+@on_sqlite("desk")
 async def test_a_repetition_gets_its_answer_whatever_has_become_of_the_host(desk: Caller) -> None:
     """Refused with "nothing was changed", it would be believed, and the secret would be lost."""
 
@@ -66,6 +68,7 @@ async def test_a_repetition_gets_its_answer_whatever_has_become_of_the_host(desk
     await desk.ask("POST", "/webhooks", {"url": URL}, status=422)
 
 
+@on_sqlite("desk")
 async def test_a_resolver_that_hangs_holds_up_nobody_s_pause(desk: Caller) -> None:
     """There are 40 threads for all other requests."""
     hanging = threading.Event()
@@ -112,6 +115,7 @@ async def test_a_repetition_gets_the_secret_again_which_is_kept_in_one_place(hoo
         ({"url": URL, "secret": "whsec_mine"}, "secret"),
     ],
 )
+@on_sqlite("desk")
 async def test_what_is_wrong_is_refused_by_name(desk: Caller, body: Any, field: str) -> None:
     with_webhooks(desk, WebhookAddresses(resolve=lambda host, _port: [host if host[0] == "1" else "93.184.216.34"]))
     refused = await desk.ask("POST", "/webhooks", body, status=422)
@@ -121,6 +125,7 @@ async def test_what_is_wrong_is_refused_by_name(desk: Caller, body: Any, field: 
     assert (await desk.ask("GET", "/webhooks"))["webhooks"] == []
 
 
+@on_sqlite("desk")
 async def test_where_the_operator_allows_it_private_addresses_may_be_registered(desk: Caller) -> None:
     with_webhooks(desk, LOCAL)
     assert (await create(desk, "http://127.0.0.1:9/"))["url"] == "http://127.0.0.1:9/"
@@ -239,6 +244,7 @@ async def test_a_message_can_be_sent_again(hooks: Caller) -> None:
     await hooks.ask("POST", f"/webhooks/{webhook_id}/deliveries/msg_0/resend", status=404)
 
 
+@on_sqlite("desk")
 async def test_the_document_describes_them(hooks: Caller) -> None:
     document = (await hooks.http.get("/openapi.json")).json()
     body = document["paths"]["/webhooks"]["post"]["requestBody"]["content"]["application/json"]["schema"]

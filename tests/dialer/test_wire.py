@@ -29,7 +29,7 @@ from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, carriers
 from batchcall_mcp.model import TaskStatus
 from batchcall_mcp.money import Money
-from tests.dialer.conftest import dialled, emptied_postgresql, eventually, numbers
+from tests.dialer.conftest import dialled, emptied_postgresql, eventually, numbers, on_sqlite
 from tests.dialer.wire import Wire
 from tests.dialer.wired import NOON, Desk, Moving, Standing
 
@@ -84,6 +84,7 @@ async def test_nobody_is_asked_for_after_a_pause_although_their_call_was_claimed
     assert len(wire.calls()) == 3
 
 
+@on_sqlite("desk")
 async def test_what_the_carrier_could_not_place_is_no_attempt(desk: Desk, tmp_path: Path) -> None:
     async def unavailable(attempt: Attempt) -> None:
         raise CarrierUnavailable("it takes no more calls", retry_after=60)
@@ -106,6 +107,7 @@ def held(desk: Desk, batch_call_id: str, longer_than_ms: int = 30_000) -> int:
     return sum(one.due_at is not None and one.due_at > desk.store.now() + longer_than_ms for one in found)
 
 
+@on_sqlite("desk")
 async def test_an_account_at_fault_pauses_the_batch_call_and_fails_nobody(desk: Desk, tmp_path: Path) -> None:
     async def wrong(attempt: Attempt) -> None:
         asked.append(attempt)
@@ -122,6 +124,7 @@ async def test_an_account_at_fault_pauses_the_batch_call_and_fails_nobody(desk: 
     assert len(asked) == 1
 
 
+@on_sqlite("desk")
 async def test_who_may_not_be_called_is_skipped_with_the_reason(desk: Desk, tmp_path: Path) -> None:
     async def never(attempt: Attempt) -> None:
         raise NotCallable("it is a premium-rate number")
@@ -144,6 +147,7 @@ async def test_a_batch_call_of_another_carrier_is_not_touched(desk: Desk, tmp_pa
     assert len(wire.calls()) == 2
 
 
+@on_sqlite("desk")
 async def test_no_rule_rings_again_whom_a_lost_answer_may_have_reached(desk: Desk, tmp_path: Path) -> None:
     """Also one that names `interrupted`, as a rehearsal may have it."""
 
@@ -162,6 +166,7 @@ async def test_no_rule_rings_again_whom_a_lost_answer_may_have_reached(desk: Des
 
 
 @pytest.mark.parametrize("left", [True, False], ids=["after its request left", "before"])
+@on_sqlite("desk")
 async def test_a_carrier_that_fails_in_a_way_nobody_thought_of(desk: Desk, tmp_path: Path, left: bool) -> None:
     """What left is `interrupted`, never asked for again; what did not has failed, and may be redialled by a rule."""
 
@@ -177,6 +182,7 @@ async def test_a_carrier_that_fails_in_a_way_nobody_thought_of(desk: Desk, tmp_p
     assert len({call["to_number"] for call in wire.calls()}) == len(wire.calls()) == 4 + left
 
 
+@on_sqlite("desk")
 async def test_in_the_middle_of_a_list_one_is_not_callable_and_then_the_account_is_at_fault(
     desk: Desk, tmp_path: Path
 ) -> None:
@@ -287,6 +293,7 @@ async def test_a_simulation_leaves_calls_of_the_wire_alone_and_the_reverse(desk:
     simulated.close()
 
 
+@on_sqlite("desk")
 async def test_a_simulation_that_ran_all_week_lets_no_real_call_be_late(desk: Desk, tmp_path: Path) -> None:
     """Due on Monday; on Thursday the dialer of its carrier starts, and asks."""
     clock = Moving()
@@ -317,6 +324,7 @@ def _ran_at(desk: Desk, carrier: str) -> int | None:
     return None if at is None else int(at) // 60_000
 
 
+@on_sqlite("desk")
 async def test_two_batch_calls_share_the_pace_of_the_account(desk: Desk, tmp_path: Path) -> None:
     """The one that came first, with ten times as many people, is no further than the other."""
     wire = Wire(tmp_path, calls_per_second=3.0)
@@ -390,6 +398,7 @@ async def test_a_database_that_fails_after_the_request_left_changes_nothing(
     assert len(fast.calls()) == 4
 
 
+@on_sqlite("desk")
 async def test_only_the_first_people_of_a_list_are_rung(desk: Desk, tmp_path: Path) -> None:
     """Also where one of them is not callable, and where one could not be placed at first."""
 
@@ -411,6 +420,7 @@ async def test_only_the_first_people_of_a_list_are_rung(desk: Desk, tmp_path: Pa
     assert desk.statuses(batch_call_id) == {"completed": 5, "pending": 27}
 
 
+@on_sqlite("desk")
 async def test_a_redial_is_another_request_by_the_rules(desk: Desk, tmp_path: Path) -> None:
     rules = [{"condition": one, "enabled": True, "retry_timing": AT_ONCE} for one in ("busy", "no_answer")]
     policy: dict[str, Any] = {"retry_rules": rules, "retry_config": {"enabled": True, "max_attempts": 1}}
@@ -425,6 +435,7 @@ async def test_a_redial_is_another_request_by_the_rules(desk: Desk, tmp_path: Pa
     }
 
 
+@on_sqlite("desk")
 async def test_the_gate_is_asked_before_each_call_over_the_wire(desk: Desk, tmp_path: Path) -> None:
     wire = Wire(tmp_path)
 
@@ -441,6 +452,7 @@ async def test_the_gate_is_asked_before_each_call_over_the_wire(desk: Desk, tmp_
     assert {call["to_number"] for call in wire.calls()} == set(numbers(3))
 
 
+@on_sqlite("desk")
 async def test_a_call_of_a_batch_call_that_was_deleted_is_read_on(desk: Desk, tmp_path: Path) -> None:
     slow = Wire(tmp_path, speed=0.001)
     batch_call_id = desk.running(["+12132000044"])
@@ -511,6 +523,7 @@ async def test_a_request_that_comes_too_late_for_its_permit_asks_for_another_one
     assert len({call["to_number"] for call in wire.calls()}) == wire.count() == 3
 
 
+@on_sqlite("desk")
 async def test_near_the_end_of_somebodys_hours_nothing_is_asked_for_and_nobody_looks_again_and_again(
     desk: Desk, tmp_path: Path
 ) -> None:
@@ -536,6 +549,7 @@ async def test_near_the_end_of_somebodys_hours_nothing_is_asked_for_and_nobody_l
     assert wire.count() == 1
 
 
+@on_sqlite("desk")
 async def test_a_batch_call_that_was_paused_during_its_last_calls_is_over_when_they_are(
     desk: Desk, tmp_path: Path
 ) -> None:
@@ -551,6 +565,7 @@ async def test_a_batch_call_that_was_paused_during_its_last_calls_is_over_when_t
     assert desk.statuses(batch_call_id) == {"completed": 2}
 
 
+@on_sqlite("desk")
 async def test_a_task_costs_what_all_its_calls_cost(desk: Desk, tmp_path: Path) -> None:
     class Priced(Wire):
         async def outcome(self, attempt: Attempt, line: Line) -> Outcome:
