@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -94,8 +94,10 @@ class _Death:
 class WireJudge:
     """Has processes dial over a wire, and die, and looks at what came of it."""
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: Judge, places: Collection[str] = tuple(BY_WIRE)) -> None:
+        """`places`: where processes die."""
         self._judge = judge
+        self._places = [place for place in places if place != MOMENT]
         self._passed: dict[Database, Mapping[str, int]] = {}
 
     async def judge(self, point: Point) -> Verdict:
@@ -137,19 +139,21 @@ class WireJudge:
         await scene.until(scene.completed, PATIENCE)
         return deaths
 
-    async def _after_a_death(self, scene: Scene, place: str | None, at: int, deaths: list[_Death]) -> Dialling:
+    async def _after_a_death(
+        self, scene: Scene, place: str | None, at: int, deaths: list[_Death], **options: Any
+    ) -> Dialling:
         """One that takes over from a process that died in the middle of asking for a call."""
         first = await scene.start("written, not committed" if at % 2 else "granted, not written", 6)
-        victim = await scene.start(place, at) if scene.store.shared else None
+        victim = await scene.start(place, at, **options) if scene.store.shared else None
         await poll(lambda: first.status is not None or scene.completed())
         assert first.status == -9, first.said()
         deaths.append(_Death(_open(scene), is_victim=False))
-        return victim or await scene.start(place, at)
+        return victim or await scene.start(place, at, **options)
 
     async def _measure(self, database: Database) -> Mapping[str, int]:
         """How many lines a process passes in each place, in a run like those in which it will die."""
         async with self._scene(database) as scene:
-            counted = await self._after_a_death(scene, "", 0, [])
+            counted = await self._after_a_death(scene, None, 0, [], counted=self._places)
             await scene.until(scene.completed, PATIENCE)
             await counted.close()
             return counted.passed()

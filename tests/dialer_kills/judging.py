@@ -6,7 +6,7 @@ import random
 import shutil
 import signal
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -165,8 +165,10 @@ class Scene:
 class Judge:
     """Has processes dial, and die, and looks at what came of it. Keeps what is made once for all points."""
 
-    def __init__(self, zygote: Zygote, folder: Path) -> None:
+    def __init__(self, zygote: Zygote, folder: Path, places: Collection[str] = tuple(PLACES)) -> None:
+        """`places`: where processes die."""
         self._zygote = zygote
+        self._places = [place for place in places if place != MOMENT]
         self._folder = folder
         self._passed: dict[Database, Mapping[str, int]] = {}
         self._templates: dict[Database, Path | str] = {}
@@ -263,10 +265,10 @@ class Judge:
         async with self.scene(database, **LINES[database]) as scene:
             if database == "sqlite":
                 await scene.call_all()
-                counted = await scene.start("")
+                counted = await scene.start(counted=self._places)
             else:
                 first = await scene.start()
-                counted = await scene.start("")
+                counted = await scene.start(counted=self._places)
                 await scene.until(lambda: scene.workers().keys() == {first.pid, counted.pid})
                 await scene.call_all()
                 await self._cut_short(scene, first, Point(database, MOMENT, 0.9), [])

@@ -40,9 +40,10 @@ def sampled() -> list[Point]:
 async def test_whenever_a_process_dies_nobody_is_rung_twice_and_what_the_vendor_knows_is_known(
     database: Database, tmp_path: Path
 ) -> None:
+    chosen = [point for point in sampled() if point.database == database]
     async with zygote() as process:
-        judge = WireJudge(Judge(process, tmp_path))
-        verdicts = [await judge.judge(point) for point in sampled() if point.database == database]
+        judge = WireJudge(Judge(process, tmp_path), {point.place for point in chosen})
+        verdicts = [await judge.judge(point) for point in chosen]
     assert sum(one.killed for one in verdicts) > 0, "of a few, one may be done before it comes to its line"
     assert sum(one.recovered for one in verdicts) > 0, "and some of them while they were calling"
 
