@@ -23,10 +23,8 @@ from tests.dialer.wired import Desk
 from tests.dialer_kills.harness import Dialling
 from tests.dialer_kills.judging import (
     DATABASES,
-    DIGITS,
     LISTS,
     MOMENT,
-    PEOPLE,
     SHARE,
     Database,
     Judge,
@@ -124,7 +122,7 @@ class WireJudge:
                 await scene.start()
             victim = await scene.start(place, at)
         if place is None:
-            enough = max(1, round(point.fraction * PEOPLE))
+            enough = max(1, round(point.fraction * scene.people))
             await poll(lambda: victim.status is not None or len(rung(scene)) >= enough)
             victim.kill()
         await poll(lambda: victim.status is not None or scene.completed(), seconds=PATIENCE, longest_pause=0.1)
@@ -163,9 +161,8 @@ class WireJudge:
         async with self._judge.scene(database, wire=ACCOUNT) as scene:
             desk = Desk(scene.store)
             for index, asked in enumerate(LISTS):
-                people = [f"+12132{index * 100 + number:05d}{digit}" for number, digit in enumerate(DIGITS)]
                 redials = {name: _stored(asked[name]) for name in ("retry_config", "retry_rules") if name in asked}
-                key = desk.running(people, max_concurrency=asked["max_concurrency"], **redials)
+                key = desk.running(scene.list(index), max_concurrency=asked["max_concurrency"], **redials)
                 scene.lists[key] = asked | {"retry_rules": _redialled(asked)}
             yield scene
 
@@ -214,7 +211,7 @@ def _verdict(scene: Scene, point: Point, deaths: list[_Death]) -> Verdict:
     for row in rows:
         by_task[row.task_id].append(row)
     found = scene.rows(sa.select(tasks))
-    assert len(found) == PEOPLE, "lost"
+    assert len(found) == scene.people, "lost"
     for task in found:
         ended_as_it_had_to(task, by_task[task.task_id], scene.lists[task.batch_call_id])
     for key, asked in scene.lists.items():
