@@ -162,7 +162,7 @@ class WireJudge:
             desk = Desk(scene.store)
             for index, asked in enumerate(LISTS):
                 redials = {name: _stored(asked[name]) for name in ("retry_config", "retry_rules") if name in asked}
-                key = desk.running(scene.list(index), max_concurrency=asked["max_concurrency"], **redials)
+                key = desk.running(scene.list_of(index), max_concurrency=asked["max_concurrency"], **redials)
                 scene.lists[key] = asked | {"retry_rules": _redialled(asked)}
             yield scene
 

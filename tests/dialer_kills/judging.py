@@ -129,7 +129,7 @@ class Scene:
         await self.until(lambda: len(self.workers()) == 2)
         return first, second
 
-    def list(self, index: int) -> list[str]:
+    def list_of(self, index: int) -> list[str]:
         """Whom a batch call calls."""
         return [f"+12132{index * 100 + number:05d}{digit}" for number, digit in enumerate(self.digits)]
 
@@ -141,7 +141,7 @@ class Scene:
     async def call_all(self) -> None:
         """Everybody."""
         for index, asked in enumerate(LISTS):
-            self.lists[await self.desk.create(self.list(index), send_now=True, **asked)] = asked
+            self.lists[await self.desk.create(self.list_of(index), send_now=True, **asked)] = asked
 
     async def until_dialled(self, count: int) -> None:
         """So many."""
