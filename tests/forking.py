@@ -33,7 +33,7 @@ import batchcall_mcp.server.transports.stdio
 from batchcall_mcp.__main__ import main
 from batchcall_mcp.server.app import build_server
 from batchcall_mcp.settings import Settings
-from batchcall_mcp.vendor_http.client import BackendHttp
+from batchcall_mcp.vendor_http.client import BackendHttp, open_client
 from tests.forks import Forks
 from tests.made_once import made_once
 
@@ -53,6 +53,8 @@ def _hurries() -> None:
 
 async def _plays_every_part(home: Path) -> None:
     """What a server does first, on each backend; on the dialer a whole launch too, in which nobody answers."""
+    async with open_client():
+        pass  # it has read the certificates
     for backend in ("zudu", "magpipe", "batchcall", "dialer"):
         account: dict[str, Any] = {"api_key": "key", "api_secret": "secret", "url": "http://127.0.0.1:9"}
         settings = Settings(backend=backend, data_dir=home, **(account if backend != "dialer" else {}))

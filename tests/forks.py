@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import io
-import json
+import marshal
 import os
 import resource
 import select
@@ -74,7 +74,7 @@ class Forks:
     def _fork(self, connection: socket.socket) -> list[str] | None:
         try:
             job, streams = _asked(connection)
-        except (OSError, ValueError):  # killed before it had asked
+        except (OSError, EOFError, ValueError, TypeError):  # killed before it had asked
             connection.close()
             return None
         try:
@@ -104,7 +104,7 @@ def _asked(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
         job, length = b"", int.from_bytes(head, "big")
         while len(job) < length and (more := connection.recv(65536)):
             job += more
-        return json.loads(job), streams
+        return marshal.loads(job), streams
     except BaseException:
         for stream in streams:
             os.close(stream)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import json
+import marshal
 import os
 import signal
 import socket
@@ -55,7 +55,7 @@ def connected(listens: Path) -> socket.socket:
 def asks(connection: socket.socket, code: str) -> None:
     """As the launcher does."""
     job = {"arguments": [code], "environment": dict(os.environ), "folder": str(HERE), "limits": []}
-    written = json.dumps(job).encode()
+    written = marshal.dumps(job)
     socket.send_fds(connection, [len(written).to_bytes(4, "big")], [0, 1, 2])
     connection.sendall(written)
 
@@ -79,7 +79,7 @@ def test_one_that_is_killed_before_it_has_asked_harms_nobody(listens: Path) -> N
 def test_one_that_is_killed_while_it_asks_harms_nobody(listens: Path) -> None:
     with connected(listens) as connection:
         socket.send_fds(connection, [(1000).to_bytes(4, "big")], [0, 1, 2])
-        connection.sendall(b"{")
+        connection.sendall(marshal.dumps(["half of it"])[:5])
     assert launched(listens, "sys.exit(3)") == 3
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,10 +23,8 @@ from tests.dialer.wired import Desk
 from tests.dialer_kills.harness import Dialling
 from tests.dialer_kills.judging import (
     DATABASES,
-    DIGITS,
     LISTS,
     MOMENT,
-    PEOPLE,
     SHARE,
     Database,
     Judge,
@@ -94,8 +92,10 @@ class _Death:
 class WireJudge:
     """Has processes dial over a wire, and die, and looks at what came of it."""
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: Judge, places: Collection[str] = tuple(BY_WIRE)) -> None:
+        """`places`: where processes die."""
         self._judge = judge
+        self._places = [place for place in places if place != MOMENT]
         self._passed: dict[Database, Mapping[str, int]] = {}
 
     async def judge(self, point: Point) -> Verdict:
@@ -122,7 +122,7 @@ class WireJudge:
                 await scene.start()
             victim = await scene.start(place, at)
         if place is None:
-            enough = max(1, round(point.fraction * PEOPLE))
+            enough = max(1, round(point.fraction * scene.people))
             await poll(lambda: victim.status is not None or len(rung(scene)) >= enough)
             victim.kill()
         await poll(lambda: victim.status is not None or scene.completed(), seconds=PATIENCE, longest_pause=0.1)
@@ -137,19 +137,21 @@ class WireJudge:
         await scene.until(scene.completed, PATIENCE)
         return deaths
 
-    async def _after_a_death(self, scene: Scene, place: str | None, at: int, deaths: list[_Death]) -> Dialling:
+    async def _after_a_death(
+        self, scene: Scene, place: str | None, at: int, deaths: list[_Death], **options: Any
+    ) -> Dialling:
         """One that takes over from a process that died in the middle of asking for a call."""
         first = await scene.start("written, not committed" if at % 2 else "granted, not written", 6)
-        victim = await scene.start(place, at) if scene.store.shared else None
+        victim = await scene.start(place, at, **options) if scene.store.shared else None
         await poll(lambda: first.status is not None or scene.completed())
         assert first.status == -9, first.said()
         deaths.append(_Death(_open(scene), is_victim=False))
-        return victim or await scene.start(place, at)
+        return victim or await scene.start(place, at, **options)
 
     async def _measure(self, database: Database) -> Mapping[str, int]:
         """How many lines a process passes in each place, in a run like those in which it will die."""
         async with self._scene(database) as scene:
-            counted = await self._after_a_death(scene, "", 0, [])
+            counted = await self._after_a_death(scene, None, 0, [], counted=self._places)
             await scene.until(scene.completed, PATIENCE)
             await counted.close()
             return counted.passed()
@@ -159,9 +161,8 @@ class WireJudge:
         async with self._judge.scene(database, wire=ACCOUNT) as scene:
             desk = Desk(scene.store)
             for index, asked in enumerate(LISTS):
-                people = [f"+12132{index * 100 + number:05d}{digit}" for number, digit in enumerate(DIGITS)]
                 redials = {name: _stored(asked[name]) for name in ("retry_config", "retry_rules") if name in asked}
-                key = desk.running(people, max_concurrency=asked["max_concurrency"], **redials)
+                key = desk.running(scene.list_of(index), max_concurrency=asked["max_concurrency"], **redials)
                 scene.lists[key] = asked | {"retry_rules": _redialled(asked)}
             yield scene
 
@@ -210,7 +211,7 @@ def _verdict(scene: Scene, point: Point, deaths: list[_Death]) -> Verdict:
     for row in rows:
         by_task[row.task_id].append(row)
     found = scene.rows(sa.select(tasks))
-    assert len(found) == PEOPLE, "lost"
+    assert len(found) == scene.people, "lost"
     for task in found:
         ended_as_it_had_to(task, by_task[task.task_id], scene.lists[task.batch_call_id])
     for key, asked in scene.lists.items():

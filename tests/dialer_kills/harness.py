@@ -8,7 +8,7 @@ import json
 import os
 import signal
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -73,12 +73,16 @@ class Zygote:
         with anyio.fail_after(60):
             assert json.loads(await self._stdout.readline()) == {"ready": True}
 
-    async def start(self, data_dir: Path, place: str | None = None, at: int = 0, **options: Any) -> Dialling:
-        """A process that dials. With `place` ("" for all of them), lines are counted; it dies at number `at`."""
+    async def start(
+        self, data_dir: Path, place: str | None = None, at: int = 0, *, counted: Iterable[str] = (), **options: Any
+    ) -> Dialling:
+        """A process that dials. It dies at line number `at` of `place`, or counts the lines of each of `counted`."""
         log = data_dir / f"process-{next(_NUMBERS)}.log"
         job: dict[str, Any] = {"data_dir": str(data_dir), "log": str(log), "options": FAST | options}
         if place is not None:
-            job |= {"place": place, "at": at}
+            job |= {"places": [place], "at": at}
+        elif counted:
+            job["places"] = list(counted)
         async with self._starting:
             self._log = log
             self._say(job)

@@ -6,7 +6,7 @@ import random
 import shutil
 import signal
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -51,7 +51,8 @@ LISTS: tuple[dict[str, Any], ...] = (
 )
 DIGITS = "04678906712647"
 """What becomes of the people of each list: answered, busy, not answered and then answered, a machine, failed."""
-PEOPLE = len(LISTS) * len(DIGITS)
+FEW_DIGITS = "0467892"
+"""The same with each outcome once."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Scene:
     data_dir: Path
     options: dict[str, Any]
     zygote: Zygote
+    digits: str
     lists: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     async def start(self, place: str | None = None, at: int = 0, **options: Any) -> Dialling:
@@ -127,11 +129,19 @@ class Scene:
         await self.until(lambda: len(self.workers()) == 2)
         return first, second
 
+    def list_of(self, index: int) -> list[str]:
+        """Whom a batch call calls."""
+        return [f"+12132{index * 100 + number:05d}{digit}" for number, digit in enumerate(self.digits)]
+
+    @property
+    def people(self) -> int:
+        """How many in all."""
+        return len(LISTS) * len(self.digits)
+
     async def call_all(self) -> None:
         """Everybody."""
         for index, asked in enumerate(LISTS):
-            people = [f"+12132{index * 100 + number:05d}{digit}" for number, digit in enumerate(DIGITS)]
-            self.lists[await self.desk.create(people, send_now=True, **asked)] = asked
+            self.lists[await self.desk.create(self.list_of(index), send_now=True, **asked)] = asked
 
     async def until_dialled(self, count: int) -> None:
         """So many."""
@@ -165,8 +175,13 @@ class Scene:
 class Judge:
     """Has processes dial, and die, and looks at what came of it. Keeps what is made once for all points."""
 
-    def __init__(self, zygote: Zygote, folder: Path) -> None:
+    def __init__(
+        self, zygote: Zygote, folder: Path, places: Collection[str] = tuple(PLACES), digits: str = DIGITS
+    ) -> None:
+        """`places`: where processes die; `digits`: what becomes of the people of each list."""
         self._zygote = zygote
+        self._digits = digits
+        self._places = [place for place in places if place != MOMENT]
         self._folder = folder
         self._passed: dict[Database, Mapping[str, int]] = {}
         self._templates: dict[Database, Path | str] = {}
@@ -243,7 +258,7 @@ class Judge:
         victim: bool = False,
     ) -> None:
         """Kill it from outside when so many have been dialled."""
-        enough = max(1, round(point.fraction * PEOPLE * (1 if victim else 0.5)))
+        enough = max(1, round(point.fraction * scene.people * (1 if victim else 0.5)))
         await poll(lambda: process.status is not None or len(dialled(scene.data_dir)) >= enough)
         known = names or scene.workers()
         process.kill()
@@ -263,10 +278,10 @@ class Judge:
         async with self.scene(database, **LINES[database]) as scene:
             if database == "sqlite":
                 await scene.call_all()
-                counted = await scene.start("")
+                counted = await scene.start(counted=self._places)
             else:
                 first = await scene.start()
-                counted = await scene.start("")
+                counted = await scene.start(counted=self._places)
                 await scene.until(lambda: scene.workers().keys() == {first.pid, counted.pid})
                 await scene.call_all()
                 await self._cut_short(scene, first, Point(database, MOMENT, 0.9), [])
@@ -292,7 +307,7 @@ class Judge:
         before = set(self._zygote.living.values())
         try:
             async with client_of(dialer.app, *dialer.credentials) as http:
-                yield Scene(Caller(dialer, http, Clock(), data_dir), data_dir, options, self._zygote)
+                yield Scene(Caller(dialer, http, Clock(), data_dir), data_dir, options, self._zygote, self._digits)
         finally:
             for one in set(self._zygote.living.values()) - before:
                 one.kill()
@@ -335,14 +350,14 @@ async def check(scene: Scene, dead: list[Dead], *, clock_jumps: bool = False) ->
     for row in rows:
         by_task[row.task_id].append(row)
     found = scene.rows(sa.select(tasks))
-    assert len(found) == PEOPLE, "lost"
+    assert len(found) == scene.people, "lost"
     for task in found:
         ended_as_it_had_to(task, by_task[task.task_id], scene.lists[task.batch_call_id])
     for batch_call_id, asked in scene.lists.items():
         data = await scene.desk.get(batch_call_id)
         statuses = Counter(task.status for task in found if task.batch_call_id == batch_call_id)
         assert {status: count for status, count in data["counts"].items() if count} == statuses
-        assert data["sent"] == data["total"] == len(DIGITS)
+        assert data["sent"] == data["total"] == len(scene.digits)
         # By moments that are written down, which say nothing where the clock jumps.
         assert (
             clock_jumps

@@ -18,7 +18,15 @@ from tests.dialer.wire import Wire
 from tests.dialer.wired import Desk
 from tests.dialer_kills.by_wire import EVERYWHERE, OWN, Point, WireJudge, most_in_a_second, points, rung
 from tests.dialer_kills.harness import zygote
-from tests.dialer_kills.judging import DATABASES, Database, Judge, Scene, most_at_once, stop_until_taken_over
+from tests.dialer_kills.judging import (
+    DATABASES,
+    FEW_DIGITS,
+    Database,
+    Judge,
+    Scene,
+    most_at_once,
+    stop_until_taken_over,
+)
 from tests.dialer_kills.test_dialer_kills import POINTS, SEED
 from tests.sampling import sample
 from tests.server.transports import ROOT
@@ -40,9 +48,10 @@ def sampled() -> list[Point]:
 async def test_whenever_a_process_dies_nobody_is_rung_twice_and_what_the_vendor_knows_is_known(
     database: Database, tmp_path: Path
 ) -> None:
+    chosen = [point for point in sampled() if point.database == database]
     async with zygote() as process:
-        judge = WireJudge(Judge(process, tmp_path))
-        verdicts = [await judge.judge(point) for point in sampled() if point.database == database]
+        judge = WireJudge(Judge(process, tmp_path, digits=FEW_DIGITS), {point.place for point in chosen})
+        verdicts = [await judge.judge(point) for point in chosen]
     assert sum(one.killed for one in verdicts) > 0, "of a few, one may be done before it comes to its line"
     assert sum(one.recovered for one in verdicts) > 0, "and some of them while they were calling"
 

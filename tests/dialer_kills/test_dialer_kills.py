@@ -11,7 +11,7 @@ import pytest
 
 from tests import sampling
 from tests.dialer_kills.harness import zygote
-from tests.dialer_kills.judging import DATABASES, EVERYWHERE, REAL_BEATS, Database, Judge, Point, points
+from tests.dialer_kills.judging import DATABASES, EVERYWHERE, FEW_DIGITS, REAL_BEATS, Database, Judge, Point, points
 from tests.sampling import sample
 from tests.server.transports import ROOT
 
@@ -30,9 +30,10 @@ def sampled() -> list[Point]:
 async def test_whenever_a_process_dies_nobody_is_dialled_twice_and_nobody_is_lost(
     database: Database, tmp_path: Path
 ) -> None:
+    chosen = [point for point in sampled() if point.database == database]
     async with zygote() as process:
-        judge = Judge(process, tmp_path)
-        verdicts = [await judge.judge(point) for point in sampled() if point.database == database]
+        judge = Judge(process, tmp_path, {point.place for point in chosen}, FEW_DIGITS)
+        verdicts = [await judge.judge(point) for point in chosen]
     assert len(verdicts) >= len(EVERYWHERE) // len(DATABASES)
     assert sum(one.killed for one in verdicts) > len(verdicts) * 0.7, "most of them did die"
     assert sum(one.interrupted for one in verdicts) > 0, "and some of them while they were calling"

@@ -49,7 +49,7 @@ async def test_after_a_stop_has_answered_no_process_dials(judge: Judge, database
         await scene.until(lambda: len(scene.workers()) == dialling)
         for _ in range(2):
             before = len(desk.dialled())
-            batch_call_id = await desk.create(numbers(2_000), send_now=True, max_concurrency=60)
+            batch_call_id = await desk.create(numbers(1_000), send_now=True, max_concurrency=60)
             await eventually(lambda before=before: len(desk.dialled()) >= before + 150)  # type: ignore[misc]
             await scene.until(
                 lambda batch_call_id=batch_call_id: len(dialled_by(scene, batch_call_id)) == dialling  # type: ignore[misc]
@@ -60,7 +60,7 @@ async def test_after_a_stop_has_answered_no_process_dials(judge: Judge, database
             data = await desk.until(batch_call_id, lambda data: data["counts"]["calling"] == 0)
             lines = desk.dialled()[before:]
             assert max(map(at, lines)) <= answered
-            assert len({line["attempt_id"] for line in lines}) == len(lines) == data["sent"] < 2_000
+            assert len({line["attempt_id"] for line in lines}) == len(lines) == data["sent"] < 1_000
             # Their daily cap must not hold the next round back.
             await desk.ask("POST", f"/batch-call/{batch_call_id}/cancel")
             with scene.store.writing() as tx:
@@ -110,14 +110,14 @@ async def test_calls_per_second_are_exact_over_two_processes(judge: Judge) -> No
 
 
 async def test_a_small_batch_call_is_done_long_before_one_that_takes_every_line(judge: Judge) -> None:
-    """20 people beside 3,000, whose batch call could use all lines of both processes and more."""
+    """20 people next to 1,500, whose batch call could use all lines of both processes and more."""
     async with judge.scene("postgresql", simulated_speed=20.0) as scene:
         await scene.two()
-        large = await scene.desk.create(numbers(3_000), send_now=True, max_concurrency=1_000)
+        large = await scene.desk.create(numbers(1_500), send_now=True, max_concurrency=1_000)
         await scene.desk.until(large, lambda data: data["counts"]["calling"] == 100)
         small = await scene.desk.create([f"+1213399{index:04d}" for index in range(20)], send_now=True)
         await scene.desk.until(small, lambda data: data["status"] == "completed", 60)
         data = await scene.desk.get(large)
-        assert data["counts"]["pending"] > 2_000
+        assert data["counts"]["pending"] > 750
         await scene.desk.ask("POST", f"/batch-call/{large}/cancel")
         await scene.desk.until(large, lambda data: data["counts"]["calling"] == 0)

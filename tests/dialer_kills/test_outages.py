@@ -25,7 +25,7 @@ from batchcall_mcp.dialer.engine.lanes.dbos_queue import DbosQueue
 from batchcall_mcp.dialer.storage.tables import attempts
 from tests.dialer.conftest import body, client_of, dialled, numbers
 from tests.dialer_kills.harness import Dialling
-from tests.dialer_kills.judging import PEOPLE, Dead, Judge, Scene, check, poll, snapshot, stop_until_taken_over
+from tests.dialer_kills.judging import Dead, Judge, Scene, check, poll, snapshot, stop_until_taken_over
 from tests.postgresql import Outage
 
 AWAY = "The dialer's database does not work"
@@ -52,7 +52,7 @@ async def test_postgresql_stops_in_the_middle_and_starts_again(judge: Judge, ser
         both = await scene.two()
         await scene.call_all()
         for times in (1, 2):
-            await scene.until_dialled(times * PEOPLE // 3)
+            await scene.until_dialled(times * scene.people // 3)
             await anyio.to_thread.run_sync(server.begin)
             for process in both:
                 await says(process, AWAY, times)
@@ -149,7 +149,7 @@ async def test_a_disk_is_full_and_then_has_room_again(judge: Judge, full: str) -
             word = AWAY
         await says(process, word)
         stuck = len(dialled(scene.data_dir))
-        assert stuck < PEOPLE
+        assert stuck < scene.people
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         await scene.until(scene.completed, 60)
         await check(scene, [])
@@ -186,7 +186,7 @@ async def test_two_machines_whose_clocks_are_an_hour_apart(judge: Judge) -> None
         await scene.until(lambda: len(scene.workers()) == 2)
         names = scene.workers()
         await scene.call_all()
-        await scene.until_dialled(PEOPLE // 2)
+        await scene.until_dialled(scene.people // 2)
         assert scene.workers() == names
         assert "died" not in slow.said() + fast.said()
         fast.kill()
@@ -214,7 +214,7 @@ async def test_a_process_is_stopped_for_longer_than_the_others_wait(judge: Judge
         stopped, _ = await scene.two()
         name = scene.workers()[stopped.pid]
         await scene.call_all()
-        await scene.until_dialled(PEOPLE // 3)
+        await scene.until_dialled(scene.people // 3)
         left = await stop_until_taken_over(scene, stopped, name)
         stopped.kill(signal.SIGCONT)
         if then == "goes on":

@@ -15,8 +15,7 @@ import select
 import signal
 import sys
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import wraps
@@ -72,27 +71,37 @@ BY_WIRE: dict[str, tuple[str, ...]] = {
     "between transactions": PLACES["between transactions"],
 }
 """The same of a process whose carrier is asked over a wire."""
+ANYWHERE_ELSE = frozenset({"between transactions", "lanes"})
+"""Where a process is if it is in none of the other places: its files say so."""
 LOOKING = "looking after the others"
 
 
-class Killer:
-    """Counts the lines that are passed in each of the PLACES; kills the process at one of them."""
+class _Where(threading.local):
+    """In which place a thread is."""
 
-    def __init__(self, place: str | None, at: int) -> None:
-        self.place = place
+    place: str | None = None
+
+
+class Killer:
+    """Counts the lines that are passed in some of the PLACES; kills the process at number `at` of them.
+
+    A line that is watched costs as much as a hundred others, so that only threads in these places are watched at all.
+    """
+
+    def __init__(self, places: Iterable[str], at: int | None) -> None:
         self.at = at
-        self.passed: Counter[str] = Counter()
-        self._files = (PLACES | BY_WIRE)[place] if place else (DIALER, SQLALCHEMY, DBOS, wire.__file__)
-        self._counted = PLACES | BY_WIRE
-        self._where = threading.local()
+        self.passed = dict.fromkeys(places, 0)
+        self._counted = {place: files for place, files in (PLACES | BY_WIRE).items() if place in self.passed}
+        self._where = _Where()
+        self._lines: dict[str, Callable[..., Any] | None] = {}
 
     def install(self) -> None:
         """Watch every thread of this process, and know by the functions it is in where it is."""
         self._inside(Dispatch, "record_and_claim", "claim and record")
-        self._inside(Dispatch, "dial", "place")
+        self._inside(Dispatch, "dial", "place", begins="dialled, not committed")
         self._inside(Supervisor, "_launch", "take-over", outer=True)
         self._inside(Dispatch, "interrupt_others", "take-over", outer=True)
-        self._inside(Supervisor, "_look_after_the_others", LOOKING, outer=True)
+        self._inside(Supervisor, "_look_after_the_others", LOOKING, begins="take-over", outer=True)
         self._from(Dispatch, "interrupt", "take-over", when=LOOKING)
         self._after(SimulatedCarrier, "dial", "dialled, not committed")
         self._inside(CallLine, "_hold", "permit")
@@ -101,20 +110,28 @@ class Killer:
         self._inside(Dispatch, "placed", "answered, not placed")
         self._inside(left_calls, "take_over", "taken over", outer=True)
         self._inside(Wire, "_found", "looked up")
-        threading.settrace(self._enter)
-        sys.settrace(self._enter)
+        if ANYWHERE_ELSE & self.passed.keys():
+            threading.settrace(self._enter)
+            sys.settrace(self._enter)
 
-    def _inside(self, owner: type | ModuleType, name: str, place: str, *, outer: bool = False) -> None:
+    def _inside(
+        self, owner: type | ModuleType, name: str, place: str, *, begins: str | None = None, outer: bool = False
+    ) -> None:
+        """`begins`: another place that begins in the middle of this one."""
         real = getattr(owner, name)
+        watch = self._enter if {place, begins} & self.passed.keys() else None
 
         @wraps(real)
         def entered(*args: Any, **options: Any) -> Any:
-            before = getattr(self._where, "place", None)
+            before, watched = self._where.place, sys.gettrace()
             # A take-over stays one, whatever transactions it consists of.
-            self._where.place = place if outer or before != "take-over" else before
+            if outer or before != "take-over":
+                self._where.place = place
+                sys.settrace(watch)
             try:
                 return real(*args, **options)
             finally:
+                sys.settrace(watched)
                 self._where.place = before
 
         setattr(owner, name, entered)
@@ -124,7 +141,7 @@ class Killer:
 
         @wraps(real)
         def began(*args: Any, **options: Any) -> Any:
-            if getattr(self._where, "place", None) == when:
+            if self._where.place == when:
                 self._where.place = place
             return real(*args, **options)
 
@@ -142,24 +159,29 @@ class Killer:
         setattr(owner, name, done)
 
     def _enter(self, frame: FrameType, _event: str, _argument: object) -> Callable[..., Any] | None:
-        return self._line if frame.f_code.co_filename.startswith(self._files) else None
+        filename = frame.f_code.co_filename
+        try:
+            return self._lines[filename]
+        except KeyError:
+            return self._lines.setdefault(filename, self._line_of(filename))
 
-    def _line(self, frame: FrameType, event: str, _argument: object) -> Callable[..., Any]:
-        if event == "line":
-            place = self._place_of(frame.f_code.co_filename)
-            if place is not None and frame.f_code.co_filename.startswith(self._counted.get(place, ())):
-                self.passed[place] += 1
-                if place == self.place and self.passed[place] >= self.at:
-                    os.kill(os.getpid(), signal.SIGKILL)
-        return self._line
+    def _line_of(self, filename: str) -> Callable[..., Any] | None:
+        """What counts the lines of a file, if any of them counts."""
+        here = {place for place, files in self._counted.items() if filename.startswith(files)}
+        if not here:
+            return None
+        elsewhere = next((place for place in sorted(ANYWHERE_ELSE) if filename.startswith(PLACES[place])), None)
 
-    def _place_of(self, filename: str) -> str | None:
-        place: str | None = getattr(self._where, "place", None)
-        if place is None:
-            for other in ("between transactions", "lanes"):
-                if filename.startswith(PLACES[other]):
-                    return other
-        return place
+        def line(_frame: FrameType, event: str, _argument: object) -> Callable[..., Any]:
+            if event == "line":
+                place = self._where.place or elsewhere
+                if place in here:
+                    self.passed[place] += 1
+                    if self.at is not None and self.passed[place] >= self.at:
+                        os.kill(os.getpid(), signal.SIGKILL)
+            return line
+
+        return line
 
 
 def clock_of(setting: Path) -> Clock:
@@ -197,10 +219,10 @@ def child(job: dict[str, Any], closed: int) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     logging.basicConfig(filename=job["log"], format="%(process)d %(levelname)s %(message)s", force=True)
-    killer = Killer(job.get("place"), job.get("at", 0))
+    killer = Killer(job.get("places", ()), job.get("at"))
     status = 0
     try:
-        if "place" in job:  # watching every line makes it several times slower
+        if "places" in job:
             killer.install()
         asyncio.run(dial(job, closed))
     except BaseException:

@@ -53,6 +53,7 @@ class Killer:
         self.at = at
         self.passed = 0
         self.counts = False
+        self._counted: dict[str, bool] = {}
 
     def install(self) -> None:
         """Watch every thread of this process."""
@@ -62,12 +63,25 @@ class Killer:
 
         async def counted(*args: Any, **options: Any) -> Any:
             self.counts = True
+            self._watch_the_lines_of(sys._getframe())
             return await send(*args, **options)
 
         Sender.send = counted  # type: ignore[method-assign]  # only in a child that is about to die
 
     def _enter(self, frame: FrameType, _event: str, _argument: object) -> Callable[..., Any] | None:
-        return self._line if frame.f_code.co_filename.startswith(COUNTED) else None
+        filename = frame.f_code.co_filename
+        if filename not in self._counted:
+            self._counted[filename] = filename.startswith(COUNTED)
+        if not self._counted[filename]:
+            return None
+        frame.f_trace_lines = self.counts  # a line that does not count costs as much as one that does
+        return self._line
+
+    def _watch_the_lines_of(self, frame: FrameType | None) -> None:
+        """And of those that it returns to."""
+        while frame is not None:
+            frame.f_trace_lines = True
+            frame = frame.f_back
 
     def _line(self, _frame: FrameType, event: str, _argument: object) -> Callable[..., Any]:
         if self.counts and event == "line":

@@ -223,7 +223,7 @@ async def verified(settings: Settings, person: Person, **options: Any) -> tuple[
 
 async def test_one_number_is_called_once_and_the_report_names_nobody(tmp_path: Path) -> None:
     person = Person("yes")
-    settings = settings_for(tmp_path, simulated_speed="2000")
+    settings = settings_for(tmp_path, simulated_speed="2000", calling_hours="00:00-24:00")
     code, run = await verified(settings, person, from_number="+14157774444")
     report = run.report(through(settings, "dialer"))
     assert code == 0
