@@ -72,6 +72,31 @@ def test_the_dialers_first_call_waits_only_for_what_it_uses(tmp_path: Path) -> N
     assert not set(HEAVY_FOR_A_CALL) & set(loaded.split())
 
 
+FIRST_CALL = """
+import sys
+import anyio
+from batchcall_mcp.server.app import build_server
+from batchcall_mcp.server.tools import results
+from batchcall_mcp.settings import Settings
+
+async def call(folder):
+    server = build_server(Settings(data_dir=folder, files=folder), transport="stdio")
+    async with server.held_open():
+        await server.call_tool("list_batch_calls", {})
+
+anyio.run(call, sys.argv[1])
+models = [one for one in vars(results).values() if isinstance(one, type) and issubclass(one, results.ToolResult)]
+print(*(one.__name__ for one in models if one.__pydantic_complete__))
+"""
+
+
+def test_a_first_call_builds_no_result_of_another_tool(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", FIRST_CALL, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert run.stdout.split() == ["ListResult"]
+
+
 def test_stdout_belongs_to_the_protocol() -> None:
     """The demo prints for a person, through rich; the command line through click."""
     found = [
