@@ -414,7 +414,7 @@ async def test_a_late_tool_is_built_when_it_is_called_and_the_others_when_they_a
     served = StrictServer("strict", version="1", tools=LateTools({name: partial(build, name) for name in names}))
     assert served.tool_names == names
     assert built == []
-    assert not (await served.call_tool("second", {"people": []})).is_error
+    assert isinstance(await served.call_tool("second", {"people": []}), CallToolResult)
     with pytest.raises(ToolError, match="did you mean third"):
         await served.call_tool("thirt", {})
     assert built == ["second"]
