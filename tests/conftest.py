@@ -14,6 +14,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
 from tests import forked, postgresql
+from tests.dealing import dealt
 from tests.made_once import made_once
 from tests.sampling import EVERYTHING
 from tests.tiers import TIERS, place_of, tier_of
@@ -62,10 +63,14 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
         item.add_marker(tier_of(item))
+    yield  # pytest chooses by marker
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        items[:] = dealt(items, worker["workercount"], tier_of)
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,12 @@ def sample(points: Sequence[_T], of_each: int, kind: Callable[[_T], Hashable]) -
     return [point for alike in by_kind.values() for point in chance.sample(alike, min(of_each, len(alike)))]
 
 
-def spread(cases: Sequence[_T], ways: Sequence[_W], kind: Callable[[_T], Hashable]) -> list[tuple[_W, list[_T]]]:
-    """Which cases are tried in which way, in their order: each in one, the first one of its kind in all of them.
+def spread(
+    cases: Sequence[_T], ways: Sequence[_W], kind: Callable[[_T], Hashable], *, one_in: int = 1
+) -> list[tuple[_W, list[_T]]]:
+    """Which cases are tried in which way, in their order: the first one of its kind in all of them, another in one way.
+
+    Of the others, one in so many.
 
     For cases and ways that are decided one after the other: what a way is for is shown by one case of each kind, and
     what a case is for in any way. Which way a case gets does not follow its place in the list.
@@ -36,9 +40,9 @@ def spread(cases: Sequence[_T], ways: Sequence[_W], kind: Callable[[_T], Hashabl
     if EVERYTHING:
         return [(way, list(cases)) for way in ways]
     first = {kind(case): at for at, case in reversed(list(enumerate(cases)))}
-    drawn = random.Random(SEED).sample(range(len(cases)), len(cases))
+    drawn = random.Random(SEED).sample(range(len(cases)), len(cases) // one_in)
     turn = {at: number % len(ways) for number, at in enumerate(drawn)}
     return [
-        (way, [case for at, case in enumerate(cases) if turn[at] == number or first[kind(case)] == at])
+        (way, [case for at, case in enumerate(cases) if turn.get(at) == number or first[kind(case)] == at])
         for number, way in enumerate(ways)
     ]

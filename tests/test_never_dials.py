@@ -564,7 +564,7 @@ async def test_without_a_yes_nothing_that_dials_is_sent(backend: str, tmp_path: 
         sent = len(scene.writes()) if scene.writes else 0
         ways = [(one, each) for one in (ALIKE if backend in ALIKE else (backend,)) for each in ROUNDS]
         everything = calls_of(scene.ids)
-        for (where, (era, person, confirm)), chosen in spread(everything, ways, kind=tool_and_target):
+        for (where, (era, person, confirm)), chosen in spread(everything, ways, kind=tool_and_target, one_in=2):
             if where != backend:
                 continue
             model = await stack.enter_async_context(playing(era, person, **scene.variables | {"confirm": confirm}))

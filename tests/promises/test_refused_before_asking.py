@@ -195,7 +195,7 @@ def cases_of(backend: str, states: tuple[str, ...]) -> dict[str, list[str]]:
     alike = ("dialer", "batchcall")
     cases = [(state, named) for state in states for named in CALLS]
     if backend in alike:
-        cases = dict(spread(cases, alike, kind=lambda case: (case[0], CALLS[case[1]][0])))[backend]
+        cases = dict(spread(cases, alike, kind=lambda case: (case[0], CALLS[case[1]][0]), one_in=2))[backend]
     return {state: [named for of, named in cases if of == state] for state in states}
 
 

@@ -19,10 +19,13 @@ from batchcall_mcp.guard.preflight import undo
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask
 from tests.kills.scenes import Front
 from tests.vendors.serving import listening
-from tests.walks.stage import ALWAYS, FROM, NEW_YORK, Model, Person, dials, number, playing
+from tests.walks.stage import ALWAYS, FROM, LOS_ANGELES, NEW_YORK, Model, Person, dials, number, playing
 
-MINE = number(NEW_YORK, 90)
-PEOPLE = [number(NEW_YORK, line) for line in range(3)]
+IN_NEW_YORK, IN_LOS_ANGELES = ZoneInfo("America/New_York"), ZoneInfo("America/Los_Angeles")
+AREA, ZONE = (NEW_YORK, IN_NEW_YORK) if datetime.now(IN_NEW_YORK).hour < 22 else (LOS_ANGELES, IN_LOS_ANGELES)
+"""Where the day lasts for longer than any time to think again: a test at midnight there would be about midnight."""
+MINE = number(AREA, 90)
+PEOPLE = [number(AREA, line) for line in range(3)]
 TASKS = [{"to_number": one, "dynamic_variables": {"name": f"P{at}"}} for at, one in enumerate(PEOPLE)]
 OPEN: dict[str, Any] = {"calling_hours": "00:00-24:00", "simulated_speed": "2000", "test_numbers": MINE}
 
@@ -38,9 +41,9 @@ async def until(model: Model, one: dict[str, Any], *statuses: str) -> dict[str, 
     return dict(found)
 
 
-async def on_the_date_of_new_york(model: Model, **start: Any) -> dict[str, Any]:
-    """Started for the date that it is there."""
-    date = datetime.now(ZoneInfo("America/New_York")).date().isoformat()
+async def on_their_date(model: Model, **start: Any) -> dict[str, Any]:
+    """Started for the date that it is where the people are."""
+    date = datetime.now(ZONE).date().isoformat()
     return await model.call("start_batch_call", trigger_timestamp=date, **start)
 
 
@@ -66,7 +69,7 @@ class TestTheFirstOnly:
         person = Person()
         async with playing("auto", person, data_dir=tmp_path, **OPEN) as model:
             one = await draft(model, window=ALWAYS)
-            await on_the_date_of_new_york(model, **one, first=2)
+            await on_their_date(model, **one, first=2)
             assert "Call 2 of 3 people" in person.questions[-1]
             found = await until(model, one, "paused", "completed")
             assert (found["status"], found["first"]) == ("paused", 2)
@@ -187,9 +190,9 @@ class TestTimeToThinkAgain:
         person = Person()
         async with playing("auto", person, data_dir=tmp_path, undo_seconds="600", **OPEN) as model:
             one = await draft(model, window=ALWAYS)
-            begun = await on_the_date_of_new_york(model, **one)
+            begun = await on_their_date(model, **one)
             assert "Phones ring 600 seconds after your yes" in person.questions[-1]
-            added = await model.call("update_batch_call", **one, add_tasks=[{"to_number": number(NEW_YORK, 50)}])
+            added = await model.call("update_batch_call", **one, add_tasks=[{"to_number": number(AREA, 50)}])
             assert added["result"] == "added"
             assert undo.CANNOT not in person.questions[-1]
             found = (await model.call("get_batch_call", **one))["batch_call"]
@@ -273,7 +276,7 @@ async def test_where_nobody_is_asked_it_skips_and_calls_the_first_of_the_others(
         one = await draft(model, window=ALWAYS)
         never.write_text(f"{PEOPLE[0]}\n")
         if on_a_date:
-            await on_the_date_of_new_york(model, **one, first=1)
+            await on_their_date(model, **one, first=1)
         else:
             await model.call("start_batch_call", **one, trigger_timestamp="now", first=1)
         found = await until(model, one, "paused", "completed")

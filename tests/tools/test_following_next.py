@@ -254,7 +254,7 @@ async def test_a_client_that_only_follows_next_is_never_refused_launches_nothing
             before, ended = there.dialled(), []
             async with there.model() as model:
                 calls = list(beginnings(there, await model.tools()))
-            for mode, some in spread(calls, MODES, kind_of):
+            for mode, some in spread(calls, MODES, kind_of, one_in=2):
                 async with there.model(mode) as model:
                     schemas = {one.name: one.input_schema for one in (await model.client.list_tools()).tools}
                     follower = Follower(model, schemas)
