@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
@@ -167,6 +168,11 @@ def _begin_writing(connection: sa.Connection) -> None:
             cursor.execute(f"PRAGMA busy_timeout = {wait_ms}")
     finally:
         cursor.close()
+
+
+def insert_of(tx: sa.Connection) -> Any:
+    """The dialect's own INSERT, which has ON CONFLICT. The dialect that is not used is not imported."""
+    return import_module(f"sqlalchemy.dialects.{tx.dialect.name}").insert
 
 
 def open_postgresql(url: str) -> sa.Engine:

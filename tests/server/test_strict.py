@@ -1,8 +1,11 @@
 """What a tool takes, what it publishes, and what a model reads when it was wrong."""
 
 import json
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 from mcp import Client
-from mcp.server.mcpserver import Context
+from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, Field
@@ -18,6 +21,7 @@ from pydantic import BaseModel, Field
 from batchcall_mcp.errors import InvalidInput, NotFound
 from batchcall_mcp.model import BatchStatus, CallingWindow
 from batchcall_mcp.server.tools.strict_tools import (
+    LateTools,
     OnlyIf,
     RequiredIf,
     StrictServer,
@@ -397,6 +401,43 @@ async def test_an_unknown_tool_is_answered_with_the_nearest() -> None:
     assert result.content[0].text == (
         "[invalid_input] There is no tool 'start_batch_cal'; did you mean start_batch_call? Nothing was sent."
     )
+
+
+async def test_a_late_tool_is_built_when_it_is_called_and_the_others_when_they_are_listed() -> None:
+    built: list[str] = []
+
+    def build(name: str) -> Any:
+        built.append(name)
+        return tool(call, name=name)
+
+    names = ("first", "second", "third")
+    served = StrictServer("strict", version="1", tools=LateTools({name: partial(build, name) for name in names}))
+    assert served.tool_names == names
+    assert built == []
+    assert isinstance(await served.call_tool("second", {"people": []}), CallToolResult)
+    with pytest.raises(ToolError, match="did you mean third"):
+        await served.call_tool("thirt", {})
+    assert built == ["second"]
+    assert [one.name for one in await served.list_tools()] == [*names]
+    assert built == ["second", "first", "third"]
+
+
+async def test_late_tools_are_listed_as_the_sdk_lists_its_own() -> None:
+    described = tool(call, meta={"a": 1})
+    late = StrictServer("strict", version="1", tools=LateTools({"call": lambda: described}))
+    assert await late.list_tools() == await MCPServer("plain", tools=[described]).list_tools()
+
+
+def test_threads_that_read_a_late_tool_at_once_get_the_same_one() -> None:
+    ready = threading.Barrier(8)
+    tools = LateTools({"call": lambda: tool(call)})
+
+    def read(_: int) -> Any:
+        ready.wait()
+        return tools["call"]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len({id(one) for one in pool.map(read, range(8))}) == 1
 
 
 @given(

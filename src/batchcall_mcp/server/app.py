@@ -98,12 +98,13 @@ def build_server(settings: Settings, *, transport: Literal["stdio", "http"], dia
 
     _check_carrier(settings)
     needs_secret = service.capabilities.needs_secret
+    tools = build_tools(service)
     server = BatchCallServer(
         NAME,
         title="Batch calls",
         version=batchcall_mcp.__version__,
         instructions=instructions(service.capabilities),
-        tools=build_tools(service),
+        tools=tools if transport == "stdio" else list(tools.values()),  # over HTTP nobody waits for the start
         lifespan=lambda _server: service.opened(),
         needs_secret=needs_secret,
         accepted=service.accepted,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
+from batchcall_mcp.database import insert_of
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import installation, workers
 
@@ -38,7 +38,7 @@ def enlist(tx: sa.Connection, worker_id: str, capacity: int, now: int) -> None:
     """
     mine = sa.select(workers.c.worker_id).where(workers.c.worker_id == worker_id)
     if tx.execute(mine.with_for_update(read=True, key_share=True)).first() is None:
-        tx.execute(insert(workers).values(_row(worker_id, capacity, now)).on_conflict_do_nothing())
+        tx.execute(insert_of(tx)(workers).values(_row(worker_id, capacity, now)).on_conflict_do_nothing())
 
 
 def listed(store: Store) -> set[str]:

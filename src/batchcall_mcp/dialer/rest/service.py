@@ -231,7 +231,7 @@ class Service:
 
         `body`: of an execute, which may have none.
         """
-        asked = mapping.parse(request_models.ExecuteBody, body) if body else request_models.ExecuteBody()
+        asked = mapping.parse(request_models.ExecuteBody, body or b"{}")
         refusal = None
         if action in _DIALLING:
             refusal = self._refusal_of_stored(write, batch_call_id, account)

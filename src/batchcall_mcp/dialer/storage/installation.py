@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
+from batchcall_mcp.database import insert_of
 from batchcall_mcp.dialer.storage.halts import Halt
 from batchcall_mcp.dialer.storage.tables import batch_calls, carriers, installation
 from batchcall_mcp.held_files import HeldFile
@@ -126,8 +126,7 @@ def write_carrier(tx: sa.Connection, carrier: str, **values: Any) -> None:
 
 
 def _put(tx: sa.Connection, key: sa.Column[Any], value: Any, values: Mapping[str, Any]) -> None:
-    insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
-    row = insert(key.table).values({key.name: value, **values})
+    row = insert_of(tx)(key.table).values({key.name: value, **values})
     tx.execute(row.on_conflict_do_update(index_elements=[key], set_=values))
 
 

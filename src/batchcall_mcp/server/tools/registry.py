@@ -27,7 +27,13 @@ from batchcall_mcp.server.tools import read_tools, write_tools
 from batchcall_mcp.server.tools.arguments import Code
 from batchcall_mcp.server.tools.held import held
 from batchcall_mcp.server.tools.schemas import names_and_types, result_schema
-from batchcall_mcp.server.tools.strict_tools import StrictArguments, argument_model, result_model, strict_tool
+from batchcall_mcp.server.tools.strict_tools import (
+    LateTools,
+    StrictArguments,
+    argument_model,
+    result_model,
+    strict_tool,
+)
 from batchcall_mcp.server.tools.tool_spec import Surface, ToolSpec
 from batchcall_mcp.settings import Mode
 
@@ -64,19 +70,19 @@ def _names(capabilities: Capabilities, mode: Mode) -> frozenset[str]:
     return frozenset(spec.name for spec in TOOLS if _offered(spec, capabilities) and _allowed(spec, mode, capabilities))
 
 
-def build_tools(service: Service) -> list[Tool]:
+def build_tools(service: Service) -> LateTools:
     """The tools of one server. A result is described by the first tool that returns it; the others name its fields."""
     names = offered_names(service.capabilities, service.guard)
     surface = Surface(service.capabilities, service.local, bool(service.settings.test_numbers))
-    described: set[object] = set()
-    tools = []
-    for spec in TOOLS:
-        if spec.name in names:
-            model = result_model(spec.handler)
-            schema = result_schema(model)
-            tools.append(_tool(spec, service, surface, names_and_types(schema) if model in described else schema))
-            described.add(model)
-    return tools
+    specs = [spec for spec in TOOLS if spec.name in names]
+
+    def built(spec: ToolSpec) -> Tool:
+        model = result_model(spec.handler)
+        schema = result_schema(model)
+        describes = next(one for one in specs if result_model(one.handler) is model)
+        return _tool(spec, service, surface, schema if spec is describes else names_and_types(schema))
+
+    return LateTools({spec.name: partial(built, spec) for spec in specs})
 
 
 def _offered(spec: ToolSpec, capabilities: Capabilities) -> bool:

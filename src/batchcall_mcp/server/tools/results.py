@@ -13,7 +13,7 @@ from datetime import date, datetime
 from typing import Annotated, Any, TypeAlias
 
 from mcp.types import CallToolResult, ResourceLink, TextContent
-from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from batchcall_mcp.batch_calls import next_call
 from batchcall_mcp.batch_calls.export import EXTENSIONS
@@ -50,7 +50,9 @@ MIME_TYPES: Mapping[ExportFormat, str] = {
 
 
 class ToolResult(BaseModel):
-    """What every result has."""
+    """What every result has. Each is built when it is first made: a first tool call does not wait for the others."""
+
+    model_config = ConfigDict(defer_build=True)
 
     summary: Annotated[str, Field(description="what is so, in one or two sentences")]
     next: Annotated[
@@ -107,6 +109,8 @@ class CallResult(ToolResult):
 
 class ListedBatchCall(BaseModel):
     """What finds a batch call among others; get_batch_call has the rest."""
+
+    model_config = ConfigDict(defer_build=True)
 
     batch_call_id: str
     status: BatchStatus

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core import core_schema
 
@@ -49,8 +49,8 @@ class ResultSchema(ArgumentSchema):
 
 
 @lru_cache(maxsize=64)
-def result_schema(model: Any) -> dict[str, Any]:
-    return TypeAdapter(model).json_schema(schema_generator=ResultSchema, mode="serialization")
+def result_schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema(schema_generator=ResultSchema, mode="serialization")
 
 
 def names_and_types(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Final, TypeAlias, Union, get_args, get_origin
 
@@ -25,6 +27,7 @@ from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
+from mcp.types import Tool as MCPTool
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -122,6 +125,7 @@ def argument_model(name: str, fn: Callable[..., Any], surface: object = None, **
     return create_model(f"{name}_arguments", __base__=StrictArguments, **fields)
 
 
+@cache
 def result_model(fn: Callable[..., Any]) -> type[BaseModel] | None:
     """The model that a tool's function is annotated to return, alone or in a union with `InputRequiredResult`.
 
@@ -181,6 +185,30 @@ def strict_tool(
     )
 
 
+class LateTools(Mapping[str, Tool]):
+    """Tools by name, in their order. Each is built when it is first read, once; a name alone builds nothing."""
+
+    def __init__(self, builders: Mapping[str, Callable[[], Tool]]) -> None:
+        self._builders = builders
+        self._built: dict[str, Tool] = {}
+        self._building = threading.Lock()
+
+    def __getitem__(self, name: str) -> Tool:
+        with self._building:
+            if name not in self._built:
+                self._built[name] = self._builders[name]()
+            return self._built[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._builders
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._builders)
+
+    def __len__(self) -> int:
+        return len(self._builders)
+
+
 Opener: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Any]]
 """Takes the server and opens (and later closes) its state."""
 
@@ -189,14 +217,15 @@ class StrictServer(MCPServer[Any]):
     """An MCPServer whose failures are texts that a model can act on, and whose state is opened once for a process.
 
     `needs_secret` says whether callers have a secret in addition to their key (`Capabilities.needs_secret`), `accepted`
-    which key pairs the backend accepts.
+    which key pairs the backend accepts. The SDK does not have `LateTools`, so it checks no header that their schemas
+    name (`x-mcp-header`).
     """
 
     def __init__(
         self,
         name: str,
         *,
-        tools: list[Tool],
+        tools: list[Tool] | LateTools,
         lifespan: Opener | None = None,
         needs_secret: bool = True,
         accepted: AcceptedPairs | None = None,
@@ -207,8 +236,9 @@ class StrictServer(MCPServer[Any]):
         self._opener = lifespan or (lambda _server: nullcontext({}))
         self.calls = ToolCalls()
         self._held: list[Any] = []
-        self._tools_by_name = {tool.name: tool for tool in tools}
-        super().__init__(name, tools=tools, lifespan=self._connected, **settings)
+        known = [] if isinstance(tools, LateTools) else tools
+        self._tools_by_name: Mapping[str, Tool] = tools if isinstance(tools, LateTools) else _by_name(tools)
+        super().__init__(name, tools=known, lifespan=self._connected, **settings)
 
     @asynccontextmanager
     async def held_open(self) -> AsyncIterator[None]:
@@ -269,6 +299,10 @@ class StrictServer(MCPServer[Any]):
             return printable_lines(describe_arguments(error, arguments, tool.parameters))
         return None
 
+    async def list_tools(self) -> list[MCPTool]:
+        """All tools, with their schemas."""
+        return [_listed(tool) for tool in self._tools_by_name.values()]
+
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
@@ -292,7 +326,9 @@ class StrictServer(MCPServer[Any]):
         if refused is not None:
             raise ToolError(f"[{refused.code}] {refused}")
         try:
-            return await super().call_tool(name, arguments, context)
+            given = Context(mcp_server=self) if context is None else context
+            result: CallToolResult | InputRequiredResult = await tool.run(arguments, given, convert_result=True)
+            return result
         except UnexpectedToolError as error:
             expected = _expected(error)
             if expected is not None:
@@ -304,6 +340,24 @@ class StrictServer(MCPServer[Any]):
             if isinstance(cause, ValidationError):
                 raise ToolError(printable_lines(describe_arguments(cause, arguments, tool.parameters))) from cause
             raise ToolError(printable_lines(str(error).removeprefix(f"Error executing tool {name}: "))) from cause
+
+
+def _by_name(tools: list[Tool]) -> dict[str, Tool]:
+    return {tool.name: tool for tool in tools}
+
+
+def _listed(tool: Tool) -> MCPTool:
+    """As `MCPServer` lists it."""
+    return MCPTool(
+        name=tool.name,
+        title=tool.title,
+        description=tool.description,
+        input_schema=tool.parameters,
+        output_schema=tool.output_schema,
+        annotations=tool.annotations,
+        icons=tool.icons,
+        _meta=tool.meta,
+    )
 
 
 def _typed(text: str, kind: str | None) -> Any:

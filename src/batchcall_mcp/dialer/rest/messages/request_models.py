@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+import threading
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
@@ -10,7 +11,9 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from batchcall_mcp.dialer.domain.records import SortBy, SortOrder
 from batchcall_mcp.dialer.domain.rules import FASTEST, SLOWEST, State
 
-_STRICT = ConfigDict(extra="forbid", strict=True)
+# A first tool call over stdio only lists: what reads a body is built when one comes (`built`).
+_STRICT = ConfigDict(extra="forbid", strict=True, defer_build=True)
+_BUILDING: Final = threading.Lock()
 _CLOCK: Final = r"^([01]\d|2[0-3]):[0-5]\d$"
 _CLOCK_OR_24: Final = r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$"
 
@@ -61,6 +64,17 @@ Finished: TypeAlias = Literal[
 
 class _Strict(BaseModel):
     model_config = _STRICT
+
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+
+def built(shape: type[Shape]) -> type[Shape]:
+    """The shape of a body, ready to read one. Bodies are read in threads, and pydantic 2.13 builds in one at a time."""
+    if not shape.__pydantic_complete__:
+        with _BUILDING:
+            shape.model_rebuild()
+    return shape
 
 
 @checked_dataclass(config=_STRICT, frozen=True, slots=True, kw_only=True)
@@ -253,10 +267,18 @@ class Pagination(_Strict):
     limit: Annotated[int, Field(ge=1, le=100), _WHOLE] = 20
 
 
+def _every_one() -> FilterCriteria:
+    return built(FilterCriteria)()
+
+
+def _first_page() -> Pagination:
+    return built(Pagination)()
+
+
 class ListBody(_Strict):
     """The filtered list."""
 
-    filter_criteria: FilterCriteria = Field(default_factory=FilterCriteria)
-    pagination: Pagination = Field(default_factory=Pagination)
+    filter_criteria: FilterCriteria = Field(default_factory=_every_one)
+    pagination: Pagination = Field(default_factory=_first_page)
     sort_by: SortBy = "updated_at"
     sort_order: SortOrder = "descending"

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
+from functools import cache
 from operator import attrgetter
 from typing import IO, Any, Final, Generic, Self, TypeAlias, TypeVar, cast
 
@@ -20,7 +21,7 @@ from pydantic_core import from_json, to_json
 
 from batchcall_mcp.dialer.domain.records import NewTask
 from batchcall_mcp.dialer.rest.messages.mapping import NOT_VALID, Problems, new_tasks
-from batchcall_mcp.dialer.rest.messages.request_models import TaskIn
+from batchcall_mcp.dialer.rest.messages.request_models import TaskIn, built
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.text import shortened
 
@@ -38,7 +39,8 @@ _CONTAINERS: Final[Mapping[str, Callable[[], Any]]] = {"start_map": dict, "start
 _ENDS: Final = frozenset({"end_map", "end_array"})
 _REASON: Final = re.compile(r"(?:parse|lexical) error: [^\\\n]*")
 _ROW: Final = attrgetter(*(field.name for field in fields(NewTask)))
-_TASKS: Final = TypeAdapter(list[TaskIn])
+_TASKS: Final = cache(lambda: TypeAdapter(list[TaskIn]))
+"""Built when a body comes, like its shape; two threads that build it at once make equal ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ class BodyReader(AbstractContextManager["BodyReader"]):
         problems = Problems()
         first: list[NewTask] = []
         try:
-            asked = shape.model_validate_json(to_json(given))
+            asked = built(shape).model_validate_json(to_json(given))
             first = new_tasks(getattr(asked, "tasks", None) or (), 0, problems)
         except ValidationError as error:
             problems.of(error)
@@ -134,7 +136,7 @@ class BodyReader(AbstractContextManager["BodyReader"]):
 
     def _keep(self, tasks: list[Any], first_row: int, problems: Problems) -> None:
         try:
-            checked = new_tasks(_TASKS.validate_json(to_json(tasks)), first_row, problems)
+            checked = new_tasks(_TASKS().validate_json(to_json(tasks)), first_row, problems)
         except ValidationError as error:
             problems.of(error, first_row)
         else:
