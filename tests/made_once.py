@@ -11,7 +11,8 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache, partial
+from functools import cache
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -22,7 +23,6 @@ from mcp.server.mcpserver.prompts.base import Prompt
 from mcp.server.mcpserver.resources import ResourceTemplate
 from mcp.server.mcpserver.tools import Tool
 from pydantic import validate_call
-from sqlalchemy.util import LRUCache
 
 from batchcall_mcp import database
 from batchcall_mcp.database import Schema
@@ -33,8 +33,6 @@ from batchcall_mcp.server.tools.tool_spec import Surface, ToolSpec
 
 SQLITE = database._SQLITE
 """What a connection begins with in the product."""
-_QUERIES = 5_000
-"""More than all tests of a process send: SQLAlchemy keeps 500 for one database."""
 
 
 @contextmanager
@@ -187,22 +185,18 @@ def _disks_are_not_waited_for() -> Iterator[None]:
 
 @contextmanager
 def _queries_are_compiled() -> Iterator[None]:
-    """An engine compiles each of its queries, in 40 ms for one launch; those of another database are the same."""
-    opened, first = (database.open_sqlite, database.open_postgresql, database.reserve), dict[str, sa.Engine]()
+    """An engine compiles each of its queries, in 40 ms for one launch; those of another file are the same."""
+    open_sqlite, first = database.open_sqlite, list[sa.Engine]()
 
-    def as_before(opens: Callable[..., sa.Engine], *arguments: Any) -> sa.Engine:
-        engine = opens(*arguments)
-        if engine.dialect.name not in first:
-            first[engine.dialect.name] = engine
-            engine._compiled_cache = LRUCache(_QUERIES)
-        # What was compiled is kept by dialect: all have that of the first one, which has connected.
-        before = first[engine.dialect.name]
-        engine.dialect, engine._compiled_cache = before.dialect, before._compiled_cache
+    def open_once(path: Path) -> sa.Engine:
+        engine = open_sqlite(path)
+        if not first:
+            first.append(engine)
+        # What was compiled is kept by dialect: all files have that of the first one, which has connected.
+        engine.dialect, engine._compiled_cache = first[0].dialect, first[0]._compiled_cache
         return engine
 
-    with ExitStack() as stack:
-        for opens in opened:
-            stack.enter_context(mock.patch.object(database, opens.__name__, partial(as_before, opens)))
+    with mock.patch.object(database, "open_sqlite", open_once):
         yield
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -37,8 +37,10 @@ AT_ONCE = {"type": "AFTER", "duration_minutes": 0}
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
-    return Desk(Store.open(emptied_postgresql() if request.param == "postgresql" else tmp_path / "dialer.db"))
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
+    where = emptied_postgresql() if request.param == "postgresql" else tmp_path / "dialer.db"
+    with closing(Store.open(where)) as store:
+        yield Desk(store)
 
 
 async def test_everybody_is_rung_once(desk: Desk, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,10 @@ def clock() -> Moving:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def desk(request: pytest.FixtureRequest, tmp_path: Path, clock: Moving) -> Desk:
-    return Desk(Store.open(emptied_postgresql() if request.param == "postgresql" else tmp_path / "dialer.db", clock))
+def desk(request: pytest.FixtureRequest, tmp_path: Path, clock: Moving) -> Iterator[Desk]:
+    where = emptied_postgresql() if request.param == "postgresql" else tmp_path / "dialer.db"
+    with closing(Store.open(where, clock)) as store:
+        yield Desk(store)
 
 
 def _another_process(desk: Desk) -> Dispatch:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -43,8 +45,10 @@ def clock() -> Moving:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def desk(request: pytest.FixtureRequest, tmp_path: Path, clock: Moving) -> Desk:
-    return Desk(Store.open(emptied_postgresql() if request.param == "postgresql" else tmp_path / "dialer.db", clock))
+def desk(request: pytest.FixtureRequest, tmp_path: Path, clock: Moving) -> Iterator[Desk]:
+    where = emptied_postgresql() if request.param == "postgresql" else tmp_path / "dialer.db"
+    with closing(Store.open(where, clock)) as store:
+        yield Desk(store)
 
 
 @pytest.mark.parametrize("odd", ODD_COSTS)
