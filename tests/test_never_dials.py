@@ -3,7 +3,8 @@
 Clients that give no yes: one that cannot ask questions (a person would have to answer elsewhere, or it gets a code that
 nobody was shown yet), one whose person says no, one whose person dismisses the question. After each call the vendor has
 received no write, and has dialled nobody. What a call would launch is judged before anybody is asked: so each call is
-made by one of these clients, one of each tool on each batch call by all of them, and by `make torture` each by all.
+made by one of these clients at most (half of them by none), one of each tool on each batch call by all of them, and by
+`make torture` each by all.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from tests.server.transports import MODES, Way, client_of, served
 
 ALICE = {"X-API-KEY": "alice", "X-API-SECRET": "a"}
 BOB = {"X-API-KEY": "bob", "X-API-SECRET": "b"}
-IN_A_ROW = 125 if EVERYTHING else 30
+IN_A_ROW = 125 if EVERYTHING else 10
 """Calls of each of eight at once: two callers in two eras, twice each."""
 STRANGERS = [BOB, {"X-API-KEY": "alice", "X-API-SECRET": "b"}, {"X-API-KEY": "bob", "X-API-SECRET": "a"}]
 

@@ -169,7 +169,8 @@ def test_what_is_remembered_of_large_requests_is_bounded(ledger: Ledger) -> None
     assert codes[-1] in kept
 
 
-LARGE = "x" * 4_000_000
+LARGE = "x" * 250_000
+"""Of a sixteenth of the bounds: so large are 4 MB of the whole ones."""
 SHOWN = Shown(question="Call 1 person?", word="1")
 
 
@@ -181,7 +182,11 @@ def fewer(bound: Bound) -> Bound:
     return Bound(bound.launch, {kind: frozenset(sorted(members)[1:]) for kind, members in bound.sets.items()})
 
 
-def test_twenty_large_questions_of_one_caller_push_out_nothing_of_another_s(ledger: Ledger, clock: Clock) -> None:
+def test_twenty_large_questions_of_one_caller_push_out_nothing_of_another_s(
+    ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codes, "MOST_BYTES_OF_CALLER", codes.MOST_BYTES_OF_CALLER // 16)
+    monkeypatch.setattr(codes, "MOST_BYTES", codes.MOST_BYTES // 16)
     code = issued(ledger, caller="b")
     asked = ledger.codes.approvals.ask(caller="b", tool="t", bound="y", shown=SHOWN)
     ledger.codes.remember(bound_of("b"), caller="b")
@@ -190,7 +195,7 @@ def test_twenty_large_questions_of_one_caller_push_out_nothing_of_another_s(ledg
         issued(ledger, caller="a", binding=f"x{number}", tasks=LARGE)
         shown = replace(SHOWN, question=LARGE)
         ledger.codes.approvals.ask(caller="a", tool="t", bound=f"y{number}", shown=shown)
-        ledger.codes.remember(bound_of(f"a{number}", MOST_MEMBERS), caller="a")
+        ledger.codes.remember(bound_of(f"a{number}", MOST_MEMBERS // 16), caller="a")
 
     assert used(ledger, code)
     assert asked is not None
