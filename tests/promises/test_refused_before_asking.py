@@ -2,8 +2,8 @@
 
 Every call that writes, on a batch call in every state, at every backend; the person says yes to all. A backend
 that would refuse it for the state shows that a question was asked in vain. The dialer in this process and the one
-elsewhere share their adapter: each call on a state is tried at one of the two (by `make torture` at both), and one call
-of each tool in each state at both.
+elsewhere share their adapter: one call of each tool in each state is tried at both, half of the others at one of the
+two. `make torture` tries all of them at both.
 """
 
 from __future__ import annotations
