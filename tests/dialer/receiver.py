@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from tests.sockets import accepting
+
 
 @dataclass(frozen=True)
 class Received:
@@ -51,27 +53,18 @@ class Receiver:
         return f"{scheme}://{host}:{self.port}{path}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
-            body = await reader.readexactly(int(headers.get("content-length", 0)))
-            received = Received(head[0].split(" ")[1], headers, body)
-            self.received.append(received)
-            self.arrived.set()
-            await (self.replies.pop(0) if self.replies else self.always)(received, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            return  # the sender hung up, which it may
-        finally:
-            writer.close()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        received = Received(head[0].split(" ")[1], headers, body)
+        self.received.append(received)
+        self.arrived.set()
+        await (self.replies.pop(0) if self.replies else self.always)(received, writer)
 
 
 @asynccontextmanager
 async def receiving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
     """Listen on a free port."""
     receiver = Receiver()
-    server = await asyncio.start_server(receiver._serve, "127.0.0.1", 0, ssl=tls)
-    receiver.port = server.sockets[0].getsockname()[1]
-    try:
+    async with accepting(receiver._serve, tls=tls) as receiver.port:
         yield receiver
-    finally:
-        server.close()

@@ -11,7 +11,7 @@ import json
 import re
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -19,10 +19,12 @@ from typing import Any, TypeAlias
 import httpx2
 from starlette.types import ASGIApp
 
+from tests.sockets import Connected, accepting
+
 # The client's time limit for one try, three of which fit in its budget. Only `time_passes` reaches it.
 LIMIT_S = 6.0
 _EXAMPLE = re.compile(rb"https?://[a-z0-9.]+\.example\b")
-Answerer: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Answerer: TypeAlias = Connected
 
 
 @dataclass(frozen=True)
@@ -151,27 +153,8 @@ async def fronted(app: ASGIApp, elsewhere: str) -> AsyncIterator[Front]:
 @asynccontextmanager
 async def listening(serve: Answerer) -> AsyncIterator[str]:
     """The base URL of a socket on which each connection is served so."""
-    running: set[asyncio.Task[None]] = set()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        running.add(task)
-        try:
-            await serve(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass  # the client hung up, as some tests have it, or the test is over
-        finally:
-            writer.close()
-
-    listening = await asyncio.start_server(connected, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    finally:
-        listening.close()
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+    async with accepting(serve) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def read_request(reader: asyncio.StreamReader) -> Asked:

@@ -6,10 +6,10 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from urllib.parse import urlsplit
 
-import anyio
+from tests.sockets import accepting
 
 
 class Between:
@@ -37,22 +37,14 @@ async def between(targets: Sequence[str], *, holds: bool = False) -> AsyncIterat
         state.connections[target] += 1
         place = urlsplit(target)
         to_reader, to_writer = await asyncio.open_connection(place.hostname, place.port)
-        async with AsyncExitStack() as closing:
-            closing.callback(writer.close)
-            closing.callback(to_writer.close)
+        with closing(to_writer):
             async with asyncio.TaskGroup() as both:
                 both.create_task(_forward(reader, to_writer, state.asked, None))
                 both.create_task(_forward(to_reader, writer, None, state.go_on))
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    state.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with accepting(connected) as port:
+        state.url = f"http://127.0.0.1:{port}"
         yield state
-    finally:
-        state.go_on.set()
-        server.close()
-        with anyio.move_on_after(5, shield=True):
-            await server.wait_closed()
 
 
 async def _forward(
