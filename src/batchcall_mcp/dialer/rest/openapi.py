@@ -191,7 +191,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, routes=routes)
     # Those of FastAPI come later: it splits what is read and answered differently by name.
     _, bodies = models_json_schema(
-        [(asked.built(model), "validation") for model in (*_BODIES, ErrorEnvelope)], ref_template=_SCHEMAS + "{model}"
+        [(model, "validation") for model in (*_BODIES, ErrorEnvelope)], ref_template=_SCHEMAS + "{model}"
     )
     schemas = document["components"]["schemas"]
     schemas.update(bodies["$defs"])

@@ -21,14 +21,7 @@ from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTask, Results, TaskCounts, TaskRecord
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.rest.messages.json_keys import repeated
-from batchcall_mcp.dialer.rest.messages.request_models import (
-    PATTERNS,
-    BatchCallFields,
-    QuietHoursIn,
-    TaskIn,
-    WindowIn,
-    built,
-)
+from batchcall_mcp.dialer.rest.messages.request_models import PATTERNS, BatchCallFields, QuietHoursIn, TaskIn, WindowIn
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import FROM_SUNDAY, Agent, CallingWindow, TaskStatus
 from batchcall_mcp.text import shortened
@@ -105,7 +98,7 @@ def parse(shape: type[Body], body: bytes) -> Body:
         InvalidInput: naming each field that is wrong, not known or missing.
     """
     try:
-        read = built(shape).model_validate_json(body)
+        read = shape.model_validate_json(body)
     except ValidationError as error:
         problems = Problems()
         problems.of(error)

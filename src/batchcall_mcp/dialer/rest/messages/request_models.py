@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from batchcall_mcp.dialer.domain.records import SortBy, SortOrder
 from batchcall_mcp.dialer.domain.rules import FASTEST, SLOWEST, State
 
-# A first tool call over stdio only lists: what reads a body is built when one comes (`built`).
+# A first tool call over stdio only lists: what reads a body is built when one comes.
 _STRICT = ConfigDict(extra="forbid", strict=True, defer_build=True)
 _BUILDING: Final = threading.Lock()
 _CLOCK: Final = r"^([01]\d|2[0-3]):[0-5]\d$"
@@ -65,16 +65,11 @@ Finished: TypeAlias = Literal[
 class _Strict(BaseModel):
     model_config = _STRICT
 
-
-Shape = TypeVar("Shape", bound=BaseModel)
-
-
-def built(shape: type[Shape]) -> type[Shape]:
-    """The shape of a body, ready to read one. Bodies are read in threads, and pydantic 2.13 builds in one at a time."""
-    if not shape.__pydantic_complete__:
+    @classmethod
+    def model_rebuild(cls, **how: Any) -> bool | None:
+        """As pydantic builds it, one thread at a time: 2.13 fails in two at once. What is built waits for nobody."""
         with _BUILDING:
-            shape.model_rebuild()
-    return shape
+            return super().model_rebuild(**how)
 
 
 @checked_dataclass(config=_STRICT, frozen=True, slots=True, kw_only=True)
@@ -267,18 +262,10 @@ class Pagination(_Strict):
     limit: Annotated[int, Field(ge=1, le=100), _WHOLE] = 20
 
 
-def _every_one() -> FilterCriteria:
-    return built(FilterCriteria)()
-
-
-def _first_page() -> Pagination:
-    return built(Pagination)()
-
-
 class ListBody(_Strict):
     """The filtered list."""
 
-    filter_criteria: FilterCriteria = Field(default_factory=_every_one)
-    pagination: Pagination = Field(default_factory=_first_page)
+    filter_criteria: FilterCriteria = Field(default_factory=FilterCriteria)
+    pagination: Pagination = Field(default_factory=Pagination)
     sort_by: SortBy = "updated_at"
     sort_order: SortOrder = "descending"

@@ -21,7 +21,7 @@ from pydantic_core import from_json, to_json
 
 from batchcall_mcp.dialer.domain.records import NewTask
 from batchcall_mcp.dialer.rest.messages.mapping import NOT_VALID, Problems, new_tasks
-from batchcall_mcp.dialer.rest.messages.request_models import TaskIn, built
+from batchcall_mcp.dialer.rest.messages.request_models import TaskIn
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.text import shortened
 
@@ -124,7 +124,7 @@ class BodyReader(AbstractContextManager["BodyReader"]):
         problems = Problems()
         first: list[NewTask] = []
         try:
-            asked = built(shape).model_validate_json(to_json(given))
+            asked = shape.model_validate_json(to_json(given))
             first = new_tasks(getattr(asked, "tasks", None) or (), 0, problems)
         except ValidationError as error:
             problems.of(error)
