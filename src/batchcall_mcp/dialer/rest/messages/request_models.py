@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -11,9 +10,8 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from batchcall_mcp.dialer.domain.records import SortBy, SortOrder
 from batchcall_mcp.dialer.domain.rules import FASTEST, SLOWEST, State
 
-# A first tool call over stdio only lists: what reads a body is built when one comes.
+# A first tool call over stdio only lists: what reads a body is built when one comes. Pydantic lets one thread build.
 _STRICT = ConfigDict(extra="forbid", strict=True, defer_build=True)
-_BUILDING: Final = threading.Lock()
 _CLOCK: Final = r"^([01]\d|2[0-3]):[0-5]\d$"
 _CLOCK_OR_24: Final = r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$"
 
@@ -64,12 +62,6 @@ Finished: TypeAlias = Literal[
 
 class _Strict(BaseModel):
     model_config = _STRICT
-
-    @classmethod
-    def model_rebuild(cls, **how: Any) -> bool | None:
-        """As pydantic builds it, one thread at a time: 2.13 fails in two at once. What is built waits for nobody."""
-        with _BUILDING:
-            return super().model_rebuild(**how)
 
 
 @checked_dataclass(config=_STRICT, frozen=True, slots=True, kw_only=True)
