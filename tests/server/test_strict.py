@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from inline_snapshot import snapshot
 from mcp import Client
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, Field
 
@@ -420,6 +420,24 @@ async def test_a_late_tool_is_built_when_it_is_called_and_the_others_when_they_a
     assert built == ["second"]
     assert [one.name for one in await served.list_tools()] == [*names]
     assert built == ["second", "first", "third"]
+
+
+@pytest.mark.parametrize("failure", [TypeError("password hunter2"), KeyError("call")])
+async def test_a_late_tool_that_cannot_be_built_is_a_defect_that_did_nothing(failure: Exception) -> None:
+    def build() -> Any:
+        raise failure
+
+    served = StrictServer("strict", version="1", tools=LateTools({"call": build}))
+    counted: list[tuple[str, str]] = []
+    served.calls.done = lambda name, ended, _: counted.append((name, ended))
+    with pytest.raises(UnexpectedToolError) as raised:
+        await served.call_tool("call", {})
+    assert str(raised.value) == (
+        "[internal_error] A defect in this server stopped call before it began, so nothing was changed. "
+        "Details are in the server's log."
+    )
+    assert raised.value.__cause__ is failure
+    assert counted == [("call", "internal_error")]
 
 
 async def test_late_tools_are_listed_as_the_sdk_lists_its_own() -> None:

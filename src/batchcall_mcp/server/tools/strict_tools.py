@@ -319,12 +319,15 @@ class StrictServer(MCPServer[Any]):
     async def _called(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None
     ) -> CallToolResult | InputRequiredResult:
-        tool = self._tools_by_name.get(name)
-        if tool is None:
+        if name not in self._tools_by_name:
             raise ToolError(self.problem_with(name, arguments))
         refused = self.refusal_of(name, context)
         if refused is not None:
             raise ToolError(f"[{refused.code}] {refused}")
+        try:
+            tool = self._tools_by_name[name]
+        except Exception as error:
+            raise UnexpectedToolError(_defect(name, " before it began, so nothing was changed")) from error
         try:
             given = Context(mcp_server=self) if context is None else context
             result: CallToolResult | InputRequiredResult = await tool.run(arguments, given, convert_result=True)
@@ -334,7 +337,7 @@ class StrictServer(MCPServer[Any]):
             if expected is not None:
                 text = f"[{expected.code}] {expected}{_not_offered(str(expected), self.offered_to(context))}"
                 raise ToolError(printable_lines(text)) from expected
-            raise UnexpectedToolError(_defect(tool)) from error.__cause__
+            raise UnexpectedToolError(_defect(name, _known_of(tool))) from error.__cause__
         except ToolError as error:
             cause = error.__cause__
             if isinstance(cause, ValidationError):
@@ -383,12 +386,14 @@ def _expected(error: BaseException) -> BatchCallError | None:
     return cause if isinstance(cause, BatchCallError) else None
 
 
-def _defect(tool: Tool) -> str:
+def _defect(name: str, known: str) -> str:
+    return f"[internal_error] A defect in this server stopped {name}{known}. Details are in the server's log."
+
+
+def _known_of(tool: Tool) -> str:
     if _only_reads(tool):
-        known = "It only reads, so nothing was changed"
-    else:
-        known = "Nothing is known about what it did; look the batch call up before you call it again"
-    return f"[internal_error] A defect in this server stopped {tool.name}. {known}. Details are in the server's log."
+        return ". It only reads, so nothing was changed"
+    return ". Nothing is known about what it did; look the batch call up before you call it again"
 
 
 def _only_reads(tool: Tool) -> bool:
