@@ -58,12 +58,20 @@ def test_every_dependency_has_a_lower_and_an_upper_bound(requirement: str) -> No
     assert ("<" in requirement) != (name_of(requirement) in CALENDAR_VERSIONS)
 
 
-def test_no_pydantic_is_taken_with_which_the_tools_cannot_be_built() -> None:
-    """2.13 does not say of a dataclass that it refuses unknown fields: create_batch_call was neither listed nor run."""
-    (taken,) = (one for one in DEPENDENCIES if name_of(one) == "pydantic")
+@pytest.mark.parametrize(
+    ("name", "works_from"),
+    [
+        # 2.13 does not say of a dataclass that it refuses unknown fields: create_batch_call was neither listed nor run.
+        ("pydantic", (2, 14)),
+        # The processes of `dialer --workers` are made with what 0.50 has no place for.
+        ("uvicorn", (0, 51)),
+    ],
+)
+def test_no_version_is_taken_with_which_something_does_not_work(name: str, works_from: tuple[int, int]) -> None:
+    (taken,) = (one for one in DEPENDENCIES if name_of(one) == name)
     lowest = re.search(r">=(\d+)\.(\d+)", taken)
     assert lowest is not None
-    assert (int(lowest[1]), int(lowest[2])) >= (2, 14)
+    assert (int(lowest[1]), int(lowest[2])) >= works_from
 
 
 @pytest.mark.parametrize(("requirement", "page"), EXPLAINED, ids=[one for one, _ in EXPLAINED])
