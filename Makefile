@@ -1,5 +1,8 @@
 # `make demo` and `make test` need only git, make and Python 3.11 or newer.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Where the system has a Python 3.11 that can make an environment, it comes first: distributions build theirs with
+# optimisations, and the tests take two thirds of the time that they take on one that pyenv built.
+PYTHON ?= $(shell for one in /usr/bin/python3.11 python3.11 python3; do \
+  "$$one" -c 'import ensurepip, venv' 2>/dev/null && command -v "$$one" && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 # More than cores: many tests wait for a process, a browser or a clock.
@@ -99,19 +102,23 @@ clean:
 	rm -rf $(VENV) build .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with PYTHON=…"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed: install it, or name it with PYTHON=…"; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11: name a newer one with PYTHON=…"; exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
 
-# pip compiles every module on one core; Python compiles those that it imports.
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable
+# uv installs in a quarter of the time of pip, which is asked where only pip knows the way (a mirror that pip.conf names).
+define INSTALL
+$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile 'uv>=0.10,<1'
+$(BIN)/uv pip install --quiet --python $(BIN)/python --editable $(1) \
+  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable $(1)
+endef
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
-	$(PIP_INSTALL) .
+	$(call INSTALL,.)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml
-	$(PIP_INSTALL) '.[dev]'
+	$(call INSTALL,'.[dev]')
 	@$(BIN)/python -m compileall -q -j 0 $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') >/dev/null \
 	  || true  # on all cores; some packages ship files for other versions of Python
 	$(BIN)/python -m release.snapshot --if-other-packages
