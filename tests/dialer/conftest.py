@@ -155,7 +155,7 @@ def new_caller(tmp_path: Path, clock: Clock) -> NewCaller:
 
     @asynccontextmanager
     async def make(*, start: bool = True, folder: Path = tmp_path, **given: Any) -> AsyncIterator[Caller]:
-        options: dict[str, Any] = {"simulated_speed": 10_000.0, "clock": clock, "poll_seconds": 0.02}
+        options: dict[str, Any] = {"simulated_speed": 10_000.0, "clock": clock, "poll_seconds": 0.1}
         # The clocks of tests jump by hours while a dialer runs: that is no dialer that was away.
         options = options | {"late_after": None} | given
         dialer = EmbeddedDialer(folder, **options)

@@ -13,7 +13,7 @@ from batchcall_mcp.dialer.app import EmbeddedDialer
 
 
 async def main(data_dir: Path, speed: float) -> None:
-    dialer = EmbeddedDialer(data_dir, simulated_speed=speed, poll_seconds=0.02)
+    dialer = EmbeddedDialer(data_dir, simulated_speed=speed, poll_seconds=0.1)
     await dialer.start()
     closed = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     said = None

@@ -406,7 +406,7 @@ class Bench:
         host = Supervisor(
             self.store,
             carrier,
-            EngineOptions(daily_cap=3, retry_delay=timedelta(minutes=5), poll_seconds=0.02),
+            EngineOptions(daily_cap=3, retry_delay=timedelta(minutes=5), poll_seconds=0.1),
             before_claims=lambda: None,
             dispatch=dispatch,
         )

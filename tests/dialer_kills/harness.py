@@ -18,7 +18,7 @@ import anyio
 from tests import forked
 from tests.server.transports import ROOT
 
-FAST: dict[str, Any] = {"simulated_speed": 400.0, "poll_seconds": 0.02, "beat_seconds": 0.2}
+FAST: dict[str, Any] = {"simulated_speed": 400.0, "poll_seconds": 0.05, "beat_seconds": 0.2}
 _NUMBERS = itertools.count(1)
 
 

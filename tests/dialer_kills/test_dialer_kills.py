@@ -35,7 +35,7 @@ async def test_whenever_a_process_dies_nobody_is_dialled_twice_and_nobody_is_los
         judge = Judge(process, tmp_path, {point.place for point in chosen}, FEW_DIGITS)
         verdicts = [await judge.judge(point) for point in chosen]
     assert len(verdicts) >= len(EVERYWHERE) // len(DATABASES)
-    assert sum(one.killed for one in verdicts) > len(verdicts) * 0.7, "most of them did die"
+    assert sum(one.killed for one in verdicts) * 3 >= len(verdicts) * 2, "most of them did die"
     assert sum(one.interrupted for one in verdicts) > 0, "and some of them while they were calling"
 
 

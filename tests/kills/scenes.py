@@ -237,7 +237,7 @@ async def magpipe_start(home: Path, kill: Callable[[], None]) -> AsyncIterator[S
 @asynccontextmanager
 async def dialect(home: Path, kill: Callable[[], None], *, draft: bool) -> AsyncIterator[Scene]:
     """A dialer as a server of its own, which keeps idempotency keys: what may not have arrived is sent again."""
-    dialer = EmbeddedDialer(home / "dialer", simulated_speed=2000, poll_seconds=0.02)
+    dialer = EmbeddedDialer(home / "dialer", simulated_speed=2000, poll_seconds=0.1)
     await dialer.start()
     key, secret = dialer.credentials
     headers = {"X-API-KEY": key, "X-API-SECRET": secret}

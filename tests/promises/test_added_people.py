@@ -257,7 +257,7 @@ class Plain:
 @asynccontextmanager
 async def elsewhere(tmp_path: Path, *, ours: bool = True) -> AsyncIterator[tuple[Model, Front, Recording]]:
     """A model at a dialer on another host, behind a front that loses the answers of additions."""
-    dialer = EmbeddedDialer(tmp_path / "dialer", simulated_speed=2000, poll_seconds=0.02)
+    dialer = EmbeddedDialer(tmp_path / "dialer", simulated_speed=2000, poll_seconds=0.1)
     await dialer.start()
     key, secret = dialer.credentials
     app: ASGIApp = dialer.app if ours else Plain(dialer.app)

@@ -266,7 +266,7 @@ class TestTimeToThinkAgain:
         assert dials(tmp_path) == Counter()
 
     async def test_a_start_whose_answer_was_lost_keeps_its_moment(self, tmp_path: Path) -> None:
-        dialer = EmbeddedDialer(tmp_path / "dialer", simulated_speed=2000, poll_seconds=0.02)
+        dialer = EmbeddedDialer(tmp_path / "dialer", simulated_speed=2000, poll_seconds=0.1)
         await dialer.start()
         key, secret = dialer.credentials
         front = Front(dialer.app, lambda method, _path, _body: method == "PATCH", lambda: None, "carried out later")

@@ -267,7 +267,7 @@ async def test_a_list_of_tasks_without_an_end_does_not_hold_a_look_for_ever(tmp_
 
 async def test_every_write_whose_answer_was_lost_says_so(tmp_path: Path) -> None:
     """No use case can drop that sentence: what is known from a look at the backend is not known from an answer."""
-    dialer = EmbeddedDialer(tmp_path / "dialer", simulated_speed=2000, poll_seconds=0.02, daily_cap=9)
+    dialer = EmbeddedDialer(tmp_path / "dialer", simulated_speed=2000, poll_seconds=0.1, daily_cap=9)
     await dialer.start()
     key, secret = dialer.credentials
     front = Front(dialer.app, lambda method, _path, _body: method != "GET", lambda: None)

@@ -50,7 +50,7 @@ async def test_who_was_reached_by_a_retry_that_was_renamed_since_is_not_called_a
 
 async def test_somebody_who_is_in_a_list_twice_is_dialled_once_by_a_retry(tmp_path: Path) -> None:
     """The list was made over the dialer's REST face, which takes a number twice; the question counts it once."""
-    dialer = EmbeddedDialer(tmp_path / "dialer", simulated_speed=2000, poll_seconds=0.02, daily_cap=9)
+    dialer = EmbeddedDialer(tmp_path / "dialer", simulated_speed=2000, poll_seconds=0.1, daily_cap=9)
     await dialer.start()
     key, secret = dialer.credentials
     headers = {"X-API-KEY": key, "X-API-SECRET": secret}
@@ -184,7 +184,7 @@ async def test_tasks_are_dialled_again_by_their_ids_however_their_numbers_are_sp
 
 async def test_a_retry_whose_answer_was_lost_says_so(tmp_path: Path) -> None:
     """What was looked up is known from a look, not from an answer."""
-    dialer = EmbeddedDialer(tmp_path / "dialer", simulated_speed=2000, poll_seconds=0.02, daily_cap=9)
+    dialer = EmbeddedDialer(tmp_path / "dialer", simulated_speed=2000, poll_seconds=0.1, daily_cap=9)
     await dialer.start()
     key, secret = dialer.credentials
     front = Front(dialer.app, lambda method, path, _body: method == "POST" and path.endswith("/retry"), lambda: None)

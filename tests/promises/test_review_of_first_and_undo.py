@@ -50,7 +50,7 @@ async def on_their_date(model: Model, **start: Any) -> dict[str, Any]:
 @asynccontextmanager
 async def far_away(tmp_path: Path, person: Person, **more: str) -> AsyncIterator[tuple[Front, Model]]:
     """A dialer as a server of its own; the first PATCH gets no answer, and arrives later or never."""
-    dialer = EmbeddedDialer(tmp_path / "dialer", simulated_speed=2000, poll_seconds=0.02)
+    dialer = EmbeddedDialer(tmp_path / "dialer", simulated_speed=2000, poll_seconds=0.1)
     await dialer.start()
     key, secret = dialer.credentials
     front = Front(dialer.app, lambda method, _path, _body: method == "PATCH", lambda: None, "carried out later")

@@ -62,7 +62,7 @@ async def test_what_another_process_sends_again_between_two_looks_is_not_sent_as
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both found the lost retry and may send it again; one does, and the ledger shows the other nothing open."""
-    dialer = EmbeddedDialer(tmp_path / "dialer", simulated_speed=2000, poll_seconds=0.02, daily_cap=9)
+    dialer = EmbeddedDialer(tmp_path / "dialer", simulated_speed=2000, poll_seconds=0.1, daily_cap=9)
     await dialer.start()
     key, secret = dialer.credentials
     front = Front(dialer.app, lambda method, path, _body: method == "POST" and path.endswith("/retry"), lambda: None)

@@ -42,7 +42,7 @@ class Clock:
 @asynccontextmanager
 async def team(way: str, folder: Path, person: Person, clock: Clock) -> AsyncIterator[Model]:
     """A model at a server whose dialer runs elsewhere, over stdio or over HTTP."""
-    dialer = EmbeddedDialer(folder / "dialer", simulated_speed=2000, clock=clock, late_after=None, poll_seconds=0.02)
+    dialer = EmbeddedDialer(folder / "dialer", simulated_speed=2000, clock=clock, late_after=None, poll_seconds=0.1)
     await dialer.start()
     try:
         key, secret = dialer.credentials

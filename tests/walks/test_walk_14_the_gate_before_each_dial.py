@@ -65,7 +65,7 @@ async def standing(
     addresses = WebhookAddresses(allow_private=True)
     predial = None if gate is None else PredialUrl(gate.url(), SECRET, addresses)
     dialer = EmbeddedDialer(
-        folder / "dialer", simulated_speed=2_000, clock=clock, poll_seconds=0.02, predial=predial, late_after=None
+        folder / "dialer", simulated_speed=2_000, clock=clock, poll_seconds=0.1, predial=predial, late_after=None
     )
     await dialer.start()
     try:
