@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import anyio
+import anyio.to_thread
 from mcp import MCPError
 from mcp.server.mcpserver import Context
 from mcp.types import INVALID_PARAMS, GetPromptResult, InputRequiredResult
@@ -27,7 +30,11 @@ from batchcall_mcp.server.transports.access import Authenticate
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.text import quoted
 
+logger = logging.getLogger(__name__)
+
 NAME = "batchcall-mcp"
+_UNASKED_S = 0.2
+"""A client that calls a tool at once waits for nothing else."""
 
 
 class BatchCallServer(StrictServer):
@@ -73,6 +80,16 @@ class BatchCallServer(StrictServer):
 
     def _offered(self, headers: Mapping[str, str] | None) -> frozenset[str]:
         return offered_names(self.service.capabilities, self.service.guard_of(headers))
+
+    async def prepare(self) -> None:
+        """Do now what a first call would wait for: open the way to the backend, and build the tools."""
+        await anyio.sleep(_UNASKED_S)
+        try:
+            await self.service.http()
+            for name in self.tool_names:
+                await anyio.to_thread.run_sync(self.built, name)
+        except Exception:
+            logger.debug("Not all could be prepared; a tool call that needs it says why", exc_info=True)
 
     @property
     def authenticate(self) -> Authenticate | None:

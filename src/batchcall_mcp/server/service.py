@@ -9,7 +9,7 @@ import importlib
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -73,6 +73,8 @@ class Service:
         """Whether the embedded dialer places calls here, or is only asked."""
         self.head_start_s = _HEAD_START_S
         """How long what is heavy waits for the handshake."""
+        self.prepare: Callable[[], Coroutine[Any, Any, None]] | None = None
+        """What runs next to a connection; None: nothing."""
         self.notifies_within_s = _NOTIFIES_WITHIN_S
         """How long this process may wait at its end for a notification that is being sent."""
         self.local = local
@@ -125,6 +127,8 @@ class Service:
                     group.start_soon(self._start_soon)
                 if self.settings.do_not_call and not self.embedded:  # the dialer reads its own
                     group.start_soon(self._read_do_not_call_soon)
+                if self.prepare is not None:
+                    group.start_soon(self.prepare)
                 if self.notifier is not None:
                     self.notifier.start()
                 if self.settings.retention_days is not None:

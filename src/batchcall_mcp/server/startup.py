@@ -32,6 +32,7 @@ def serve_stdio(taken: tuple[BufferedReader, FileIO] | None = None) -> None:
         from batchcall_mcp.server.transports.stdio import Wire, run_stdio
 
         server = build_server(settings, transport="stdio")
+    server.service.prepare = server.prepare
     if taken is not None:
         server.service.head_start_s = 0
     collect_garbage_again()

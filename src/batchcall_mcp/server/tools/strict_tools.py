@@ -266,6 +266,10 @@ class StrictServer(MCPServer[Any]):
         """Of all its tools, in their order."""
         return tuple(self._tools_by_name)
 
+    def built(self, name: str) -> Tool:
+        """One of `tool_names`, built now if it was not. Blocks."""
+        return self._tools_by_name[name]
+
     def offered_to(self, context: Context[Any, Any] | None) -> frozenset[str]:  # noqa: ARG002 - for those that differ
         """The tools that the caller of one request may call."""
         return frozenset(self._tools_by_name)
