@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from tests import forked, postgresql
 from tests.dealing import dealt
 from tests.made_once import made_once
-from tests.sampling import EVERYTHING
+from tests.sampling import EVERYTHING, on_one_database
 from tests.tiers import TIERS, place_of, tier_of
 
 # How busy the machine is decides no test. Nor does chance: the same examples each time, as of `tests/sampling.py`.
@@ -60,6 +60,7 @@ def pytest_collection() -> Iterator[None]:
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(10_000)  # as the product does
         gc.enable()
 
 
@@ -68,9 +69,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         item.add_marker(tier_of(item))
     yield  # pytest chooses by marker
+    if not (EVERYTHING or config.option.markexpr or config.option.keyword) and _are_all(config):
+        items[:] = on_one_database(items)
     worker = getattr(config, "workerinput", None)
     if worker is not None:
         items[:] = dealt(items, worker["workercount"], tier_of)
+
+
+def _are_all(config: pytest.Config) -> bool:
+    """Whether nobody named a file or a test."""
+    return [Path(argument).name for argument in config.args] == config.getini("testpaths")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""The seeded samples of `make test`: where processes are killed, and what is combined; `make torture` tries it all."""
+"""The seeded samples of `make test`: where processes are killed, what is combined, and on which database a test runs.
+
+`make torture` tries it all.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,21 @@ import os
 import random
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from typing import TypeVar
+from zlib import crc32
+
+import pytest
 
 SEED = int(os.environ.get("KILLS_SEED", "20261127"))
 """The same sample each time, unless the environment names another seed."""
 
 EVERYTHING = "EXAMPLES" in os.environ
 """Whether whole products are tried, as by `make torture`."""
+
+_TESTS = Path(__file__).parent
+_DATABASES = ("sqlite", "postgresql")
+_ON_BOTH = ("dialer/test_schemathesis.py", "dialer_kills/", "guard/ledger/", "interleavings/")
 
 _T = TypeVar("_T")
 _W = TypeVar("_W")
@@ -46,3 +57,27 @@ def spread(
         (way, [case for at, case in enumerate(cases) if turn.get(at) == number or first[kind(case)] == at])
         for number, way in enumerate(ways)
     ]
+
+
+def on_one_database(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Without every second test of those that run on SQLite and, with the same parameters, on PostgreSQL.
+
+    One statement is met by many tests, so both databases meet it. Which test runs on which database is drawn by its
+    name. Where the database itself is what is tested, a test runs on both.
+    """
+    by_case: defaultdict[str, dict[str, pytest.Item]] = defaultdict(dict)
+    for test in tests:
+        database = _database(test)
+        if database is not None and not test.path.relative_to(_TESTS).as_posix().startswith(_ON_BOTH):
+            by_case[test.nodeid.replace(database, "")][database] = test
+    dropped = {
+        one[_DATABASES[crc32(f"{case}{SEED}".encode()) % 2]]
+        for case, one in by_case.items()
+        if len(one) == len(_DATABASES)
+    }
+    return [test for test in tests if test not in dropped]
+
+
+def _database(test: pytest.Item) -> str | None:
+    params = getattr(test, "callspec", None)
+    return next((one for one in (params.params.values() if params else ()) if one in _DATABASES), None)
