@@ -54,9 +54,8 @@ torture: $(VENV)/.installed-dev  ## every kill, interleaving and combination of 
 	$(BIN)/python -m tests.dialer_kills --wire
 	$(BIN)/python -m tests.interleavings --database sqlite
 	$(BIN)/python -m tests.interleavings --database postgresql
-	EXAMPLES=500 $(BIN)/python -m pytest $(PARALLEL) --timeout 1800 tests/backends tests/dialer/test_rules_in_time.py tests/dialer/test_wire_stops.py \
-	  tests/dialer/test_wire_zones.py tests/dialer/test_isolation.py tests/dialer/test_first_people.py tests/test_calling_hours.py \
-	  tests/test_never_dials.py tests/tools/test_following_next.py tests/promises/test_refused_before_asking.py \
+	EXAMPLES=500 $(BIN)/python -m pytest $(PARALLEL) --timeout 1800 tests/backends tests/dialer tests/guard tests/operator tests/promises \
+	  tests/walks tests/test_calling_hours.py tests/test_never_dials.py tests/tools/test_following_next.py \
 	  tests/server/test_sessions.py tests/clients
 
 check: style  ## style, types, borders between rooms: seconds

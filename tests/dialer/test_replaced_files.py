@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
@@ -80,9 +80,12 @@ async def test_without_its_own_files_nobody_is_dialled_and_it_is_said(
         draft = await caller.create(numbers(2, 1))
         running = await caller.create(numbers(3, 2), send_now=True, window=NEVER_NOW)
         path = tmp_path / name
+        connections = caller.dialer.store().engine
         with ExitStack() as at_once:  # each request here finds one that is open: there will be no other
             for _ in range(5):
-                at_once.enter_context(caller.dialer.store().engine.connect())
+                at_once.enter_context(connections.connect())
+        pool: Any = connections.pool
+        await eventually(lambda: pool.checkedout() == 0)  # nor one that is being opened
         if how == "deleted":
             path.unlink()
         else:
