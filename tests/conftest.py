@@ -25,7 +25,7 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     derandomize=not EVERYTHING,
-    max_examples=int(os.environ.get("EXAMPLES", "40")),  # `make torture` makes up more, and others each time
+    max_examples=int(os.environ.get("EXAMPLES", "25")),  # `make torture` makes up more, and others each time
 )
 settings.load_profile("house")
 

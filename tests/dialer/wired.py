@@ -22,7 +22,7 @@ from tests.dialer.conftest import ALWAYS, CALLER
 FAST: Final[dict[str, Any]] = {
     "daily_cap": 3,
     "retry_delay": timedelta(minutes=5),
-    "poll_seconds": 0.1,
+    "poll_seconds": 0.02,
     "beat_seconds": 0.1,
 }
 
