@@ -78,7 +78,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _are_all(config: pytest.Config) -> bool:
     """Whether nobody named a file or a test."""
-    return [Path(argument).name for argument in config.args] == config.getini("testpaths")
+    named: list[str] = [Path(argument).name for argument in config.args]
+    return named == list(config.getini("testpaths"))
 
 
 @pytest.fixture(scope="session")
