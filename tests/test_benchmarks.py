@@ -54,7 +54,7 @@ def test_startup(
     script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     startup = script("startup")
-    monkeypatch.setattr(startup, "LATER_S", (0,))
+    monkeypatch.setattr(startup, "LATER_S", (0, 0.1))
     run(startup, monkeypatch, "--rounds", "1", "--idle", "0")
     assert len(rows(capsys.readouterr().out)) == 7
 
