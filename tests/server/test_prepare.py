@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from mcp import Client
 
@@ -39,6 +40,23 @@ async def test_afterwards_a_first_call_builds_and_opens_nothing(
                 assert {tool.name for tool in (await client.list_tools()).tools} == set(server.tool_names)
                 result = await client.call_tool("list_batch_calls", {})
                 assert not result.is_error, result.content
+
+
+@pytest.mark.parametrize("backend", ["zudu", "dialer"])
+async def test_it_begins_by_itself_and_with_the_dialer_after_that_one(tmp_path: Path, backend: Any) -> None:
+    account = {"url": "http://127.0.0.1:9", "api_key": "key", "api_secret": "secret"} if backend == "zudu" else {}
+    server = build_server(Settings(backend=backend, data_dir=tmp_path, **account), transport="stdio")
+    server.service.head_start_s = 0
+    begun = anyio.Event()
+
+    async def prepare() -> None:
+        assert (server.service._dialer is not None) == server.service.embedded
+        begun.set()
+
+    server.service.prepare = prepare
+    with anyio.fail_after(60):
+        async with server.service.opened():
+            await begun.wait()
 
 
 async def test_what_cannot_be_prepared_ends_no_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -86,7 +86,6 @@ class BatchCallServer(StrictServer):
         await anyio.sleep(_UNASKED_S)
         try:
             await self.service.http()
-            await anyio.sleep(_UNASKED_S)  # who waited for that goes on first
             for name in self.tool_names:
                 await anyio.to_thread.run_sync(self.built, name)
         except Exception:

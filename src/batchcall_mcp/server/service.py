@@ -74,7 +74,7 @@ class Service:
         self.head_start_s = _HEAD_START_S
         """How long what is heavy waits for the handshake."""
         self.prepare: Callable[[], Coroutine[Any, Any, None]] | None = None
-        """What runs next to a connection; None: nothing."""
+        """What runs next to a connection, as soon as the dialer runs if it is the backend; None: nothing."""
         self.notifies_within_s = _NOTIFIES_WITHIN_S
         """How long this process may wait at its end for a notification that is being sent."""
         self.local = local
@@ -125,10 +125,10 @@ class Service:
             async with anyio.create_task_group() as group:
                 if self.embedded and self.dials:
                     group.start_soon(self._start_soon)
+                elif self.prepare is not None:
+                    group.start_soon(self.prepare)
                 if self.settings.do_not_call and not self.embedded:  # the dialer reads its own
                     group.start_soon(self._read_do_not_call_soon)
-                if self.prepare is not None:
-                    group.start_soon(self.prepare)
                 if self.notifier is not None:
                     self.notifier.start()
                 if self.settings.retention_days is not None:
@@ -294,6 +294,9 @@ class Service:
             await self.http()
         except BatchCallError as error:
             logger.warning("The dialer does not run, and every tool call will say why: %s", error)
+            return
+        if self.prepare is not None:
+            await self.prepare()
 
     async def http(self) -> BackendHttp:
         """The one way to the backend, opened when it is first needed."""
