@@ -44,7 +44,9 @@ async def test_afterwards_a_first_call_builds_and_opens_nothing(
 
 @pytest.mark.parametrize("backend", ["zudu", "dialer"])
 async def test_it_begins_by_itself_and_with_the_dialer_after_that_one(tmp_path: Path, backend: Any) -> None:
-    account = {"url": "http://127.0.0.1:9", "api_key": "key", "api_secret": "secret"} if backend == "zudu" else {}
+    account: dict[str, Any] = {}
+    if backend == "zudu":
+        account = {"url": "http://127.0.0.1:9", "api_key": "key", "api_secret": "secret"}
     server = build_server(Settings(backend=backend, data_dir=tmp_path, **account), transport="stdio")
     server.service.head_start_s = 0
     begun = anyio.Event()
