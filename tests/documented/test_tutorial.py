@@ -68,13 +68,35 @@ def _commands(text: str) -> Iterator[str]:
         yield "\n".join(command)
 
 
+_WAIT = "- … wait until … their time."
+"""Who waits depends on the hour: for each time at which some may be called, there is such a line."""
+
+
 def matches(said: str, shown: str) -> bool:
     """Whether these lines are all that was said, each "…" aside."""
-    lines = [line.rstrip() for line in shown.rstrip("\n").splitlines()]
-    pattern = "".join(
-        r"(?:.*\n)*" if line == "…" else ".*".join(map(re.escape, line.split("…"))) + r"[ \t]*\n" for line in lines
-    )
+    pattern = "".join(_pattern(line.rstrip()) for line in shown.rstrip("\n").splitlines())
     return re.fullmatch(pattern, said.strip("\n") + "\n") is not None
+
+
+def _pattern(line: str) -> str:
+    if line == "…":
+        return r"(?:.*\n)*"
+    if line == _WAIT:
+        return r"(?:- \d+ of them waits? until .* their time\.\n)+"
+    return ".*".join(map(re.escape, line.split("…"))) + r"[ \t]*\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "- 3 of them wait until Sat 28 Nov, 8:00 their time.",  # at night in New York
+        "- 1 of them waits until Sun 29 Nov, 8:00 their time.",  # and in Sydney
+        "- 2 of them wait until Sat 28 Nov, 8:00 their time.\n- 1 of them waits until Sun 29 Nov, 8:00 their time.",
+    ],
+)
+def test_who_waits_may_be_said_in_several_lines_but_not_in_none(said: str) -> None:
+    assert matches(f"a\n{said}\nb", f"a\n{_WAIT}\nb")
+    assert not matches("a\nb", f"a\n{_WAIT}\nb")
 
 
 class Terminal:
