@@ -55,7 +55,7 @@ torture: $(VENV)/.installed-dev  ## every kill, interleaving and combination of 
 	$(BIN)/python -m tests.interleavings --database sqlite
 	$(BIN)/python -m tests.interleavings --database postgresql
 	EXAMPLES=500 $(BIN)/python -m pytest $(PARALLEL) --timeout 1800 tests/backends tests/dialer tests/guard tests/operator tests/promises \
-	  tests/walks tests/test_calling_hours.py tests/test_never_dials.py tests/tools/test_following_next.py \
+	  tests/kept_files tests/notifications tests/walks tests/test_calling_hours.py tests/test_never_dials.py tests/tools/test_following_next.py \
 	  tests/server/test_sessions.py tests/clients
 
 check: style  ## style, types, borders between rooms: seconds
@@ -106,10 +106,10 @@ $(VENV)/bin/python:
 	"$(PYTHON)" -m venv $(VENV)
 
 # uv installs in a quarter of the time of pip, which is asked where only pip knows the way (a mirror that pip.conf names).
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 define INSTALL
-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile 'uv>=0.10,<1'
-$(BIN)/uv pip install --quiet --python $(BIN)/python --editable $(1) \
-  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable $(1)
+{ $(PIP_INSTALL) 'uv>=0.10,<1' && $(BIN)/uv pip install --quiet --python $(BIN)/python --editable $(1); } \
+  || $(PIP_INSTALL) --editable $(1)
 endef
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml

@@ -74,6 +74,11 @@ def test_no_version_is_taken_with_which_something_does_not_work(name: str, works
     assert (int(lowest[1]), int(lowest[2])) >= works_from
 
 
+def test_make_installs_with_the_uv_of_the_tests() -> None:
+    (uv,) = (one for one in EXTRAS["dev"] if name_of(one) == "uv")
+    assert f"'{uv}'" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(("requirement", "page"), EXPLAINED, ids=[one for one, _ in EXPLAINED])
 def test_every_dependency_has_its_reason(requirement: str, page: str) -> None:
     rows = [line for line in page.splitlines() if line.startswith("|") and f"`{name_of(requirement)}`" in line]

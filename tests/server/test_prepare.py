@@ -34,7 +34,7 @@ async def test_afterwards_a_first_call_builds_and_opens_nothing(
         server = build_server(settings, transport="stdio")
         async with server.service.opened():
             await server.prepare()
-            monkeypatch.setattr(registry, "strict_tool", opened_late)
+            monkeypatch.setattr(registry, "_tool", opened_late)
             monkeypatch.setattr(service, "open_client", opened_late)
             async with Client(server) as client:
                 assert {tool.name for tool in (await client.list_tools()).tools} == set(server.tool_names)
