@@ -142,11 +142,10 @@ class WireJudge:
     ) -> Dialling:
         """One that takes over from a process that died in the middle of asking for a call."""
         first = await scene.start("written, not committed" if at % 2 else "granted, not written", 6)
-        victim = await scene.start(place, at, **options) if scene.store.shared else None
         await poll(lambda: first.status is not None or scene.completed())
         assert first.status == -9, first.said()
         deaths.append(_Death(_open(scene), is_victim=False))
-        return victim or await scene.start(place, at, **options)
+        return await scene.start(place, at, **options)
 
     async def _measure(self, database: Database) -> Mapping[str, int]:
         """How many lines a process passes in each place, in a run like those in which it will die."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from batchcall_mcp.backends.capabilities import Operation
-from batchcall_mcp.errors import InvalidInput, NotConfirmed, PermissionDenied
+from batchcall_mcp.errors import ConfigurationError, InvalidInput, NotConfirmed, PermissionDenied
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.guard.write_record import Entry, Evidence, Intent, Overtaken, Shared, WriteState
 from batchcall_mcp.settings import STOP_FILE, Settings
@@ -153,6 +156,45 @@ def test_a_write_is_in_hand_until_its_process_is_gone(ledger: Ledger, settings: 
     other.close()
     assert not ledger.writes.is_in_hand(entry)
     assert not ledger.writes.is_in_hand(entry), "and it stays so"
+
+
+def test_a_write_is_in_hand_as_soon_as_others_can_see_it(
+    ledger: Ledger, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Ledger.open(settings, clock)
+    seen = []
+
+    @contextmanager
+    def looked_at(*given: Any) -> Iterator[sa.Connection]:
+        with writing(*given) as tx:
+            yield tx
+        entry = other.writes.first(START)
+        assert entry is not None
+        seen.append(ledger.writes.is_in_hand(entry))
+
+    writing = ledger.database.writing
+    monkeypatch.setattr(ledger.database, "writing", looked_at)
+    begun(ledger, START)
+    assert seen == [True]
+    other.close()
+
+
+def test_a_write_that_could_not_be_recorded_is_in_nobodys_hand(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that is taken over: the entry is there, and its first request got no answer."""
+    entry = begun(ledger, START)
+    ledger.writes.let_go(entry.write_id)
+
+    @contextmanager
+    def fails(*given: Any) -> Iterator[sa.Connection]:
+        with writing(*given) as tx:
+            yield tx
+            raise ConfigurationError("the disk is full")
+
+    writing = ledger.database.writing
+    monkeypatch.setattr(ledger.database, "writing", fails)
+    with pytest.raises(ConfigurationError):
+        ledger.writes.take_over(entry, START)
+    assert not ledger.writes.is_in_hand(entry)
 
 
 def test_files_of_processes_that_died_long_ago_do_not_pile_up(tmp_path: Path, clock: Clock) -> None:

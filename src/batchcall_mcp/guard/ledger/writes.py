@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -124,41 +125,58 @@ class Writes:
         dialled |= {digest: max(dials, dialled.get(digest, 0)) for digest, dials in hidden.items()}
         unnamed = dialled.keys() - {self._database.hashed_bytes(number) for number in intent.named}
         own = None if again is None else again.write_id
-        with self._database.writing(STOP_WAITS_S if intent.operation in STOPS else LONGEST_WAIT_S) as tx:
-            self._database.check_version(tx)
-            first = self._first(tx, intent) if again is None else _changed(tx, again)
-            if first is not None:
-                return Overtaken(first)
-            shared = _shared(tx, intent, unnamed, own)
-            if shared is not None:
-                return shared
-            _check_forgotten(tx, intent, dialled)
-            self._check(tx, intent, dialled, token, most, own)
-            now = self._database.now()
-            sending = {
-                "state": WriteState.SENDING,
-                "owner": self._owners.mine,
-                "sent_at": now,
-                "calls": intent.calls,
-                "starts_at": None if intent.starts_at is None else to_ms(intent.starts_at),
-                "max_dials": intent.max_dials,
-                "dial_cost": None if intent.dial_cost is None else intent.dial_cost.millionths,
-                "currency": None if intent.dial_cost is None else intent.dial_cost.currency,
-            }
-            if again is None:
-                write_id = self._inserted(tx, intent, sending, now)
-            else:
-                write_id = again.write_id
-                tx.execute(t.writes.update().where(t.writes.c.write_id == write_id).values(**sending))
-                tx.execute(t.dialled.delete().where(t.dialled.c.write_id == write_id))
-            self._remember_numbers(tx, write_id, intent, dialled, now)
-            entry = entry_of(tx, write_id)
-        self._database.note_newest(write_id)
-        self._in_hand.add(write_id)
+        wait_s = STOP_WAITS_S if intent.operation in STOPS else LONGEST_WAIT_S
+        with self._taking() as take:
+            with self._database.writing(wait_s) as tx:
+                self._database.check_version(tx)
+                first = self._first(tx, intent) if again is None else _changed(tx, again)
+                if first is not None:
+                    return Overtaken(first)
+                shared = _shared(tx, intent, unnamed, own)
+                if shared is not None:
+                    return shared
+                _check_forgotten(tx, intent, dialled)
+                self._check(tx, intent, dialled, token, most, own)
+                now = self._database.now()
+                sending = {
+                    "state": WriteState.SENDING,
+                    "owner": self._owners.mine,
+                    "sent_at": now,
+                    "calls": intent.calls,
+                    "starts_at": None if intent.starts_at is None else to_ms(intent.starts_at),
+                    "max_dials": intent.max_dials,
+                    "dial_cost": None if intent.dial_cost is None else intent.dial_cost.millionths,
+                    "currency": None if intent.dial_cost is None else intent.dial_cost.currency,
+                }
+                if again is None:
+                    write_id = self._inserted(tx, intent, sending, now)
+                else:
+                    write_id = again.write_id
+                    tx.execute(t.writes.update().where(t.writes.c.write_id == write_id).values(**sending))
+                    tx.execute(t.dialled.delete().where(t.dialled.c.write_id == write_id))
+                self._remember_numbers(tx, write_id, intent, dialled, now)
+                entry = entry_of(tx, write_id)
+                take(write_id)
+            self._database.note_newest(write_id)
         self._sent[write_id] = time.monotonic()
         while len(self._sent) > _SENT_KEPT:
             del self._sent[next(iter(self._sent))]
         return entry
+
+    @contextmanager
+    def _taking(self) -> Iterator[Callable[[int], None]]:
+        """Takes a write in hand before its transaction ends; lets it go if that fails.
+
+        Whoever sees it must see that too, else they take it for one that nobody sends any more.
+        """
+        with ExitStack() as failed:
+
+            def take(write_id: int) -> None:
+                self._in_hand.add(write_id)
+                failed.callback(self._in_hand.discard, write_id)
+
+            yield take
+            failed.pop_all()
 
     def _inserted(self, tx: sa.Connection, intent: Intent, sending: Mapping[str, Any], now: int) -> int:
         values = {
