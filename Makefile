@@ -29,7 +29,7 @@ docs: $(VENV)/.installed-dev  ## docs/ as a site, in build/site; what is written
 
 # Style takes a second and comes first. Types and borders take half a minute of one core, next to tests that wait: what
 # they say is kept until the tests have ended, so that it stands together. Whichever fails, this fails.
-test: $(VENV)/.installed-dev $(VENV)/.chromium $(VENV)/.curl style  ## everything that CI checks; tests/tiers.py has the tiers
+test: $(VENV)/.installed-dev $(VENV)/.chromium $(VENV)/.curl style  ## what CI checks; tests/tiers.py has the tiers, tests/sampling.py the samples
 	@echo "$(TYPES)  (next to the tests)"; \
 	{ $(TYPES); } >$(VENV)/types.log 2>&1 & types=$$!; \
 	echo "$(BIN)/python -m pytest $(PARALLEL)"; \
@@ -48,15 +48,13 @@ coverage: $(VENV)/.installed-dev $(VENV)/.chromium $(VENV)/.curl  ## how much of
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
-torture: $(VENV)/.installed-dev  ## every kill, interleaving and combination of docs/guarantees.md; make test tries a sample
+torture: $(VENV)/.installed-dev $(VENV)/.chromium $(VENV)/.curl  ## every kill, interleaving, case and combination; make test tries a sample
 	$(BIN)/python -m tests.kills
 	$(BIN)/python -m tests.dialer_kills
 	$(BIN)/python -m tests.dialer_kills --wire
 	$(BIN)/python -m tests.interleavings --database sqlite
 	$(BIN)/python -m tests.interleavings --database postgresql
-	EXAMPLES=500 $(BIN)/python -m pytest $(PARALLEL) --timeout 1800 tests/backends tests/dialer tests/guard tests/operator tests/promises \
-	  tests/kept_files tests/notifications tests/walks tests/test_calling_hours.py tests/test_never_dials.py tests/tools/test_following_next.py \
-	  tests/server/test_sessions.py tests/clients
+	EXAMPLES=500 $(BIN)/python -m pytest $(PARALLEL) --timeout 1800
 
 check: style  ## style, types, borders between rooms: seconds
 	$(TYPES)

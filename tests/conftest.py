@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from tests import forked, postgresql
 from tests.dealing import dealt
 from tests.made_once import made_once
-from tests.sampling import EVERYTHING, on_one_database
+from tests.sampling import EVERYTHING, on_one_database, some_of_each_sweep
 from tests.tiers import TIERS, place_of, tier_of
 
 # How busy the machine is decides no test. Nor does chance: the same examples each time, as of `tests/sampling.py`.
@@ -70,7 +70,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(tier_of(item))
     yield  # pytest chooses by marker
     if not (EVERYTHING or config.option.markexpr or config.option.keyword) and _are_all(config):
-        items[:] = on_one_database(items)
+        items[:] = some_of_each_sweep(on_one_database(items))
     worker = getattr(config, "workerinput", None)
     if worker is not None:
         items[:] = dealt(items, worker["workercount"], tier_of)

@@ -1,13 +1,15 @@
-"""The seeded samples of `make test`: where processes are killed, what is combined, and on which database a test runs.
+"""The seeded samples of `make test`: where processes are killed, what is combined, on which database a test runs, and
+which cases of a sweep.
 
-`make torture` tries it all.
+`make torture` tries it all, and `pytest FILE` all of that file.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +26,8 @@ EVERYTHING = "EXAMPLES" in os.environ
 _TESTS = Path(__file__).parent
 _DATABASES = ("sqlite", "postgresql")
 _ON_BOTH = ("dialer/test_schemathesis.py", "dialer_kills/", "guard/ledger/", "interleavings/")
+_WALKS = "walks/"
+"""Each of them in several eras of the protocol, or over several transports."""
 
 _T = TypeVar("_T")
 _W = TypeVar("_W")
@@ -68,14 +72,48 @@ def on_one_database(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
     by_case: defaultdict[str, dict[str, pytest.Item]] = defaultdict(dict)
     for test in tests:
         database = _database(test)
-        if database is not None and not test.path.relative_to(_TESTS).as_posix().startswith(_ON_BOTH):
+        if database is not None and not _place(test).startswith(_ON_BOTH):
             by_case[test.nodeid.replace(database, "")][database] = test
-    dropped = {
-        one[_DATABASES[crc32(f"{case}{SEED}".encode()) % 2]]
-        for case, one in by_case.items()
-        if len(one) == len(_DATABASES)
+    dropped = {one[_DATABASES[_drawn(case) % 2]] for case, one in by_case.items() if len(one) == len(_DATABASES)}
+    return [test for test in tests if test not in dropped]
+
+
+def some_of_each_sweep(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """A third of the cases of each test that is marked as a sweep, or plays a walk; and all other tests.
+
+    Drawn by their names, and spread over them: of backends and faults, say, each is met before one is met again.
+    """
+    sweeps: defaultdict[str, list[pytest.Item]] = defaultdict(list)
+    for test in tests:
+        if test.get_closest_marker("sweep") is not None or _place(test).startswith(_WALKS):
+            sweeps[test.nodeid.partition("[")[0]].append(test)
+    dropped = {case for cases in sweeps.values() for case in cases} - {
+        case for cases in sweeps.values() for case in _widest(cases, math.ceil(len(cases) / 3))
     }
     return [test for test in tests if test not in dropped]
+
+
+def _widest(cases: Sequence[pytest.Item], count: int) -> list[pytest.Item]:
+    left = sorted(cases, key=lambda case: _drawn(case.nodeid))
+    met: Counter[str] = Counter()
+    chosen: list[pytest.Item] = []
+    while left and len(chosen) < count:
+        chosen.append(min(left, key=lambda case: sum(met[part] for part in _parts(case))))
+        left.remove(chosen[-1])
+        met.update(_parts(chosen[-1]))
+    return chosen
+
+
+def _place(test: pytest.Item) -> str:
+    return test.path.relative_to(_TESTS).as_posix()
+
+
+def _parts(test: pytest.Item) -> list[str]:
+    return test.nodeid.partition("[")[2].removesuffix("]").split("-")
+
+
+def _drawn(name: str) -> int:
+    return crc32(f"{name}{SEED}".encode())
 
 
 def _database(test: pytest.Item) -> str | None:

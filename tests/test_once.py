@@ -209,6 +209,7 @@ def in_file(text: str) -> list[str]:
     return [row["phone"] for row in csv.DictReader(text.splitlines()) if row["phone"] != "12"]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 async def test_a_file_that_is_edited_after_the_code_was_given_is_asked_about_again(edit: str, tmp_path: Path) -> None:
     """Where the list goes out with the call that dials."""

@@ -104,6 +104,7 @@ def test_every_operation_is_among_those_asked() -> None:
     assert asked == {str(operation) for operation in Operation}
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
 @A_FEW
 @given(bodies=st.lists(BODIES, min_size=1, max_size=4), status=STATUSES)

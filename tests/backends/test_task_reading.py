@@ -195,6 +195,7 @@ async def desk_of(tmp_path: Path, pages: Pages) -> AsyncIterator[tuple[Client, P
             yield client, pages
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("tool", "arguments"),
     [

@@ -194,6 +194,7 @@ async def test_an_export_with_many_extracted_names_keeps_all_of_them_in_one_colu
         assert "more extracted values are not shown" in page["notes"][0]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("wanted", "whom"),
     [

@@ -323,6 +323,7 @@ async def test_a_process_that_only_serves_is_ready(new_caller: NewCaller, monkey
         assert (answer.status_code, answer.json()["engine"]) == (200, "standby")
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("dialling", "workers"), [(False, 1), (True, 2)], ids=["one with nothing to dial", "two after calls"]
 )

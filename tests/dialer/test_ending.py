@@ -109,6 +109,7 @@ def alive(pid: int) -> bool:
     return False
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 async def test_several_workers_dial_and_end_with_their_command(tmp_path: Path, how: signal.Signals) -> None:
     """However it ends: nobody could stop workers that went on without it."""

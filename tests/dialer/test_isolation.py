@@ -160,6 +160,7 @@ async def test_every_operation_is_known_here(desk: Caller) -> None:
     assert found == ASKED.keys()
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("desk", "operation"), on_both([key for key in ASKED if "{" in key[1]]), indirect=["desk"])
 async def test_another_organisation_s_ids_are_as_those_of_nothing(desk: Caller, operation: tuple[str, str]) -> None:
     """The same status, the same text; nothing in the database changes, and no key is used up."""

@@ -135,6 +135,7 @@ async def test_a_clear_no_skips_the_task_with_its_reason_as_harmless_text(gated:
     assert (await gated.caller.ask("GET", "/account"))["calls_today"] == 1
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("reply", "because"),
     [
@@ -206,6 +207,7 @@ async def opted_out(caller: Caller, asked: dict[str, Any]) -> None:
     await caller.ask("POST", "/do-not-call", {"to_numbers": [asked["to_number"]]})
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("happens", "becomes", "of_tasks"),
     [

@@ -116,6 +116,7 @@ async def test_a_clean_stop_hands_over_too(desk: Caller) -> None:
         assert await second.close() == 0
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("stop", ["pause", "cancel"])
 async def test_after_stop_has_answered_another_process_dials_nobody(desk: Caller, stop: str) -> None:
     """Invariant 2, under load: not one line more in the carrier's record, three times in a row."""

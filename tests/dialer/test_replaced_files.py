@@ -68,6 +68,7 @@ async def test_a_deleted_folder_ends_the_dialling_and_a_second_dialer_begins_afr
     assert log.read_text().count(SAYS) == 1
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
 @pytest.mark.parametrize("name", FILES)
 async def test_without_its_own_files_nobody_is_dialled_and_it_is_said(

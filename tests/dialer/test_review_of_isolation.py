@@ -71,6 +71,7 @@ async def test_a_waiting_task_that_is_never_due_lets_no_engine_spin(desk: Caller
     assert moves_left(desk) == ()
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("column", "status"),
     [
@@ -98,6 +99,7 @@ async def test_text_where_a_number_belongs_is_one_batch_call_s_error(
             assert (await until_paused(caller, bad))["status_reason"] == "error"
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("column", ["due_at", "max_retries", "to_number", "position"])
 async def test_a_task_with_text_where_a_number_belongs_is_one_batch_call_s_error(
     new_caller: NewCaller, column: str
@@ -218,6 +220,7 @@ async def test_a_carrier_that_failed_pauses_its_batch_call_though_the_database_w
         assert data["status_reason"]["code"] == "error"
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("column", "wrong"),
     [

@@ -194,6 +194,7 @@ def begun(caller: Caller, answers: list[int]) -> None:
         store.close()
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("kind", ["file", "link"])
 @DATABASES
 async def test_the_file_stops_a_dialer_that_dials(kind: str, database: str, new_caller: NewCaller) -> None:

@@ -368,6 +368,7 @@ async def test_a_database_that_fails_in_the_permit_places_nothing_and_loses_nobo
     assert desk.statuses(batch_call_id) == {"completed": 3}
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("where", ["begun", "placed"])
 async def test_a_database_that_fails_after_the_request_left_changes_nothing(
     desk: Desk, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch

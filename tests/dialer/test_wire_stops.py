@@ -169,6 +169,7 @@ SPREAD = {
 """Each case on one of the databases; `make torture` tries all of them on both, with the first call and the second."""
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("database", "stop"), SPREAD)
 async def test_no_request_leaves_after_the_answer(database: str, stop: str, tmp_path: Path) -> None:
     clock, turnstile = Moving(), Turnstile()

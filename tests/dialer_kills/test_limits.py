@@ -37,6 +37,7 @@ def dialled_by(scene: Scene, batch_call_id: str) -> Counter[str]:
     return Counter(row.worker_id for row in rows)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("stop", ["pause", "cancel"])
 @pytest.mark.parametrize("database", DATABASES)
 async def test_after_a_stop_has_answered_no_process_dials(judge: Judge, database: Database, stop: str) -> None:

@@ -128,6 +128,7 @@ async def status(client: httpx2.AsyncClient, batch_call_id: str) -> str:
     return str((await client.get(f"/batch-call/{batch_call_id}")).json()["data"]["status"])
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("full", ["database", "record"])
 async def test_a_disk_is_full_and_then_has_room_again(judge: Judge, full: str) -> None:
     """For the database, or for the carrier's record alone; by a limit to the size of files, which needs no root."""
@@ -207,6 +208,7 @@ def _clock(scene: Scene, name: str, seconds: float) -> Path:
     return new.replace(setting)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("then", ["goes on", "dies at once"])
 async def test_a_process_is_stopped_for_longer_than_the_others_wait(judge: Judge, then: str) -> None:
     """SIGSTOP, and SIGCONT when it was taken over: what it had claimed is not dialled, what it hears is too late."""

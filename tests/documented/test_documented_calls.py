@@ -84,6 +84,7 @@ def at_work(portal: BlockingPortal, way: Way, home: Path, backend: str) -> Itera
             yield desk, account.requests
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("backend", "way"),
     [*(("batchcall", way) for way in WAYS), *(("zudu", way) for way in SOME_WAYS)],
@@ -132,6 +133,7 @@ def test_the_documented_update_sends_exactly_the_documented_put_once(
     assert "last_sent_at" not in told, "what the backend left empty is left out"
 
 
+@pytest.mark.sweep
 @every_way
 def test_the_documented_get_asks_magpipe_for_the_batch_and_shows_its_recipients(
     portal: BlockingPortal, way: Way, tmp_path: Path

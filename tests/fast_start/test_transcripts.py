@@ -206,6 +206,7 @@ async def _in_a_process(steps: Sequence[Step], environment: Mapping[str, str]) -
     return lines, code, b"Traceback" in b"".join(log)
 
 
+@pytest.mark.sweep
 @pytest.mark.process
 @pytest.mark.parametrize("script", IN_A_PROCESS)
 async def test_the_process_is_the_same_with_it_and_without(script: str) -> None:

@@ -52,6 +52,7 @@ def dialled_within_an_hour(stage: Stage) -> list[str]:
     return list(stage.vendor.fake.dialled)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("backend", "fault"), on_all(SHOWS, LISTING))
 async def test_what_took_effect_is_found_and_nothing_is_sent(backend: str, fault: Fault) -> None:
     with impatient():
@@ -71,6 +72,7 @@ async def test_what_took_effect_is_found_and_nothing_is_sent(backend: str, fault
     assert len(dialled) == ("start_batch_call" in shown)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("backend", "fault"), on_all(SHOWS_NOTHING, LISTING))
 async def test_what_shows_nowhere_is_looked_up_again_and_only_what_stops_calls_is_sent_again(
     backend: str, fault: Fault

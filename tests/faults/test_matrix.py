@@ -17,6 +17,7 @@ from tests.faults.page import FAULTS_BEGIN, PAGE, STATUSES_BEGIN, ranges, row, s
 from tests.server.transports import ROOT
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 async def test_a_model_gets_what_is_promised_whatever_goes_wrong(fault: Fault) -> None:
     cells = await observe(fault)
@@ -24,6 +25,7 @@ async def test_a_model_gets_what_is_promised_whatever_goes_wrong(fault: Fault) -
     assert row(fault.name, cells) in section(FAULTS_BEGIN)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
 @pytest.mark.parametrize("backend", [one for one in BACKENDS if one not in EVERY_FAULT])
 async def test_what_differs_between_backends_is_promised_too(backend: str, name: str) -> None:
@@ -37,6 +39,7 @@ async def test_a_server_without_an_extension_still_cancels_what_waits(status: in
     assert worse(fault, await observe(fault, ["cancel_batch_call"], ["batchcall"])) == []
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("status", sorted({meaning: status for status, meaning in sorted(STATUSES.items())}.values()))
 async def test_a_status_means_the_same_through_every_tool(status: int) -> None:
     """One of each meaning; that each of the 300 has its meaning is the adapter's, below."""

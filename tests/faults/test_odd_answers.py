@@ -19,6 +19,7 @@ ONE_OF_EACH = ("get_batch_call", "create_batch_call")
 ODD_VALUES: tuple[Any, ...] = ([], {}, -1, 1e308, True, None, float("nan"), 10**400, "", "\ud800\x00\u202e", "x" * MIB)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("depth", DEPTHS)
 async def test_an_error_however_deep_in_a_body_is_told_or_left_out_and_is_no_defect(depth: int) -> None:
     body = '{"detail": ' + "[" * depth + '"x"' + "]" * depth + "}"
@@ -27,6 +28,7 @@ async def test_an_error_however_deep_in_a_body_is_told_or_left_out_and_is_no_def
     assert {cell.expected for cell in cells if cell.tool not in READS} == {LOST[1]}
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("depth", DEPTHS)
 async def test_a_value_however_deep_is_left_out_or_the_answer_unreadable(depth: int) -> None:
     def make(good: Good) -> Answerer:
@@ -39,6 +41,7 @@ async def test_a_value_however_deep_is_left_out_or_the_answer_unreadable(depth: 
     assert {cell.expected for cell in cells if cell.tool not in READS} <= {Expected(ANSWER, 1), Expected(FOUND, 1)}
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("depth", DEPTHS)
 async def test_a_variable_however_deep_is_shown_or_the_answer_unreadable(depth: int) -> None:
     """The one place where a backend's JSON is written out again."""
@@ -55,6 +58,7 @@ async def test_a_variable_however_deep_is_shown_or_the_answer_unreadable(depth: 
     assert "tasks" in told or "could not be read" in str(told["batch_call"]["notes"])
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("value", ODD_VALUES, ids=lambda value: repr(value)[:12])
 async def test_a_value_of_another_type_in_every_place_is_never_a_defect(value: Any) -> None:
     """The id alone stays, so that the answer is about the batch call that was asked for."""

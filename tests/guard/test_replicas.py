@@ -89,6 +89,7 @@ async def called(url: str, headers: Mapping[str, str], tool: str, arguments: Map
         return await client.call_tool(tool, dict(arguments))
 
 
+@pytest.mark.sweep
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("what", ["a create that dials", "a start", "a draft"])
 async def test_of_a_hundred_equal_calls_at_once_exactly_one_arrives(tmp_path: Path, what: str) -> None:

@@ -12,6 +12,7 @@ from tests.server.transports import HTTP_WAYS, Way, connected
 PEOPLE = [{"to_number": f"+1212{2_000_000 + row}", "name": f"Person {row}", "timezone": "UTC"} for row in range(70_000)]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("way", [way for way in HTTP_WAYS if way.transport != "sse"], ids=str)
 async def test_a_list_of_more_than_4_mib_is_refused_with_the_way_out(way: Way) -> None:
     """Over SSE the client hears nothing of it: its request is only answered on the stream, and gives up in the end."""

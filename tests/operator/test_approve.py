@@ -46,6 +46,7 @@ async def answered(there: dict[str, str], typed: str, *shown: str) -> Terminal:
     return screen
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("confirm", ["auto", "person"])
 @pytest.mark.parametrize("typed", [None, b"3\n"], ids=["no stdin", "an answer through a pipe"])
 async def test_without_a_terminal_nothing_is_approved(typed: bytes | None, confirm: str, tmp_path: Path) -> None:
@@ -78,6 +79,7 @@ async def test_a_no_is_reported_once_and_a_later_call_asks_again(typed: str, tmp
     assert vendor.dialled == []
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("typed", ["y", "yes", "2", "33"])
 async def test_anything_but_the_number_of_people_or_no_answers_nothing(typed: str, tmp_path: Path) -> None:
     vendor = Zudu()
@@ -94,6 +96,7 @@ async def test_anything_but_the_number_of_people_or_no_answers_nothing(typed: st
     assert vendor.dialled == PEOPLE
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("confirm", ["auto", "person"])
 @pytest.mark.parametrize("era", ["auto", "legacy"])
 async def test_a_yes_lets_exactly_the_same_call_through(era: Era, confirm: str, tmp_path: Path) -> None:
@@ -116,6 +119,7 @@ async def test_a_yes_lets_exactly_the_same_call_through(era: Era, confirm: str, 
     assert vendor.dialled == PEOPLE
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("person", [Person("no"), Person("dismiss")], ids=["declines", "dismisses"])
 @pytest.mark.parametrize("confirm", ["auto", "person"])
 async def test_a_client_that_answers_no_by_itself_leaves_nothing_to_approve(

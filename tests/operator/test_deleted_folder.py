@@ -17,6 +17,7 @@ from tests.walks.stage import ALWAYS, FROM, Person
 GONE = "was deleted, moved or replaced while"
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("what", ["the folder", "the ledger", "another ledger"])
 async def test_a_launch_into_a_ledger_that_nobody_else_sees_is_refused_before_anyone_is_asked(
     what: str, tmp_path: Path

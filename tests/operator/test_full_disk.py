@@ -22,6 +22,7 @@ NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
 COMMANDS = (("dialer", "keys", "create"), ("dialer", "keys", "list"), ("dialer", "--port", "0"), ("ledger",))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 async def test_a_command_says_in_one_line_that_its_database_cannot_be_written(
     tmp_path: Path, arguments: tuple[str, ...]
@@ -41,6 +42,7 @@ async def test_a_command_says_in_one_line_that_its_database_cannot_be_written(
         assert said.count("\n") == 1
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("blocks", BLOCKS)
 async def test_a_server_says_it_in_every_answer(tmp_path: Path, blocks: int) -> None:
     program = (

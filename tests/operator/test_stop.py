@@ -36,6 +36,7 @@ async def draft(model: Model, name: str, tasks: list[dict[str, str]] | None = No
     return {"batch_call_id": made["batch_call"]["batch_call_id"], "trigger_timestamp": "now"}
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("left", ["the row", "the file"])
 async def test_a_running_server_refuses_launches_at_once(left: str, tmp_path: Path) -> None:
     vendor, person = Zudu(), Person()
@@ -86,6 +87,7 @@ async def test_it_is_lifted_by_clear_alone_and_a_question_is_asked_again(tmp_pat
     assert vendor.dialled == PEOPLE
 
 
+@pytest.mark.sweep
 @every_era
 async def test_a_yes_that_was_asked_for_before_the_stop_launches_nothing(era: Era, tmp_path: Path) -> None:
     vendor = Zudu()
@@ -149,6 +151,7 @@ async def until(true: Callable[[], bool]) -> None:
             await anyio.sleep(0.01)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("where", ["in the server", "of its own"])
 async def test_after_it_has_returned_the_dialer_dials_nobody(where: str, tmp_path: Path) -> None:
     """Judged by the carrier's own record, once every call that was in progress has ended."""

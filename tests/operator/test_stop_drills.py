@@ -143,6 +143,7 @@ DRILLS = [
 ]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("drill", DRILLS, ids=str)
 async def test_no_false_all_clear(drill: Drill, tmp_path: Path) -> None:
     async with launched(drill, tmp_path) as (there, name, unknown):

@@ -199,6 +199,7 @@ def cases_of(backend: str, states: tuple[str, ...]) -> dict[str, list[str]]:
     return {state: [named for of, named in cases if of == state] for state in states}
 
 
+@pytest.mark.sweep
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("backend", PLACES)
 async def test_no_question_is_asked_about_what_the_state_forbids(backend: str, tmp_path: Path) -> None:

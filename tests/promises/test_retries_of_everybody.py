@@ -38,6 +38,7 @@ async def test_the_question_counts_everybody_whom_the_backend_calls_again(
     assert vendor.dialled == [ANN, BOB, CY, BOB, CY]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("states", "said"),
     [

@@ -187,6 +187,7 @@ ODD: dict[str, tuple[Any, str]] = {
 }
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("odd", ODD)
 async def test_an_odd_outcome_stops_nobody_elses_calls(desk: Desk, tmp_path: Path, odd: str) -> None:
     """Carriers may be anybody's; what one gives back is written down, or `interrupted`, and everything goes on."""

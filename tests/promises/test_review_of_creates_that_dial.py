@@ -452,6 +452,7 @@ async def test_a_list_from_the_ledger_filters_by_the_time_of_creation_and_refuse
     assert "pass next_cursor as the last answer gave it" in text
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("state", ["pending", "calling", "cancelled", "no_such_word"])
 async def test_whoever_may_be_called_by_a_retry_of_everybody_is_counted(
     state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -51,6 +51,7 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path, clock: Moving) -> Itera
         yield Desk(store)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("odd", ODD_COSTS)
 async def test_an_odd_cost_stops_neither_the_redial_nor_anybodys_results(desk: Desk, tmp_path: Path, odd: str) -> None:
     """The cost of the first call is read again after the second one, and by everybody who asks for results."""

@@ -319,6 +319,7 @@ def test_a_national_number_without_its_country_is_not_taken_for_one_of_another_c
 # --- Stops ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("trouble", [500, 503, 429])
 @pytest.mark.parametrize("tool", ["pause_batch_call", "cancel_batch_call"])
 async def test_a_stop_is_sent_although_the_batch_call_cannot_be_read(tool: str, trouble: int, tmp_path: Path) -> None:

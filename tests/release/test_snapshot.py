@@ -17,6 +17,7 @@ RENEW = "The answers changed. If that is meant: python -m release.snapshot"
 VERSIONS = (*HANDSHAKE_PROTOCOL_VERSIONS, *MODERN_PROTOCOL_VERSIONS)
 
 
+@pytest.mark.sweep
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the SDK leaves a stream at the end
 @pytest.mark.parametrize("backend", BUILT_IN)
 async def test_the_snapshot_is_what_the_real_server_answers(backend: str, tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def refused(message: Json) -> str:
     return text
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("mode", [FORM, URL], ids=["form", "url"])
 async def test_handshake_era_answers_that_cannot_be_read(mode: Json, tmp_path: Path) -> None:
     lines = {name: json.dumps({"jsonrpc": "2.0", "id": "ID", **more}) for name, more in MESSAGES.items()}
@@ -124,6 +125,7 @@ async def test_handshake_era_answers_that_cannot_be_read(mode: Json, tmp_path: P
     assert vendor.dialled == PEOPLE
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("mode", [FORM, URL], ids=["form", "url"])
 async def test_answers_of_2026_that_cannot_be_read(mode: Json, tmp_path: Path) -> None:
     results = RESULTS if mode is FORM else BAD_FOR_A_PAGE
@@ -151,6 +153,7 @@ MODES: list[tuple[Era, Literal["decline", "cancel"]]] = [
 ]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("era", "action"), MODES)
 async def test_a_client_that_does_not_open_the_page_says_no(
     era: Era, action: Literal["decline", "cancel"], tmp_path: Path
@@ -173,6 +176,7 @@ async def test_a_client_that_does_not_open_the_page_says_no(
     assert vendor.dialled == []
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("era", ["2025", "2026"])
 @pytest.mark.parametrize("button", ["approve", "decline"])
 async def test_the_yes_comes_from_the_page_and_not_from_the_client(era: Era, button: str, tmp_path: Path) -> None:

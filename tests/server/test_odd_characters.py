@@ -138,6 +138,7 @@ async def test_the_values_of_a_status_are_named_as_they_are_written() -> None:
     assert "status: must be 'draft' or 'scheduled' (got 'zz')" in json.dumps(str(answer.content[0]))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("origin", ["http://[", "http://[::1", "http://[evil]/", "http://\u2028", "://", "http://a]b"])
 async def test_a_malformed_origin_is_403(origin: str) -> None:
     settings = Settings.load()

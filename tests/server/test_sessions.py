@@ -29,6 +29,7 @@ def caller(headers: dict[str, str]) -> str:
     return caller_id(caller_credentials(headers, Settings.load()))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("transport", ["http", "stateless", "sse"])
 async def test_mixed_calls_of_two_callers_in_two_eras_never_cross(
     transport: Literal["http", "stateless", "sse"],

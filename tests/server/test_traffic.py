@@ -76,6 +76,7 @@ def test_any_body_is_judged(body: bytes) -> None:
     may_not_wait(body)
 
 
+@pytest.mark.sweep
 @every_http_way
 async def test_too_many_requests_of_one_caller_are_429_and_stops_go_on(way: Way) -> None:
     vendor, person = Zudu(), Person("yes")

@@ -1,6 +1,7 @@
 """The same tools over every transport and in both protocol eras."""
 
 import anyio
+import pytest
 
 from batchcall_mcp.settings import Settings
 from tests.server.echo import Opened, echo_server
@@ -10,6 +11,7 @@ ECHO = ("-m", "tests.server.echo")
 ENVIRONMENT = {"BATCHCALL_API_KEY": PAIR["X-API-KEY"], "BATCHCALL_API_SECRET": PAIR["X-API-SECRET"]}
 
 
+@pytest.mark.sweep
 @every_way
 async def test_a_tool_is_called_in_the_era_that_the_client_speaks(way: Way) -> None:
     with anyio.fail_after(60):
@@ -20,6 +22,7 @@ async def test_a_tool_is_called_in_the_era_that_the_client_speaks(way: Way) -> N
             assert result.structured_content["word"] == "hello"
 
 
+@pytest.mark.sweep
 @every_way
 async def test_an_error_of_the_tree_reaches_the_model_with_its_code(way: Way) -> None:
     with anyio.fail_after(60):

@@ -56,6 +56,7 @@ def test_a_batch_call_of_5000_answers_as_briefly_as_one_of_100(either: Desk) -> 
     assert abs(sizes[5000, True] - sizes[100, True]) <= 64
 
 
+@pytest.mark.sweep
 def test_text_and_structure_are_the_same_for_every_kind_of_answer(desk: Desk) -> None:
     """`Desk.call` compares the two and validates against the published schema; here every reading tool goes by."""
     tasks = [desk.people(1)[0] | {"name": "Zoë 日本", "dynamic_variables": {"note": 'say "hello"\nthen stop'}}]

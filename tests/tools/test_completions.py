@@ -52,6 +52,7 @@ def test_over_stdio_the_lists_of_the_operators_folders_are_completed(portal: Blo
         assert completed(desk, "tasks_file", "PEOP").values == ["people.csv", "more people.xlsx"]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("way", HTTP_WAYS, ids=str)
 def test_over_http_only_what_this_caller_has_uploaded_is_completed(
     portal: BlockingPortal, way: Way, tmp_path: Path

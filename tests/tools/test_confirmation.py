@@ -41,6 +41,7 @@ def test_the_question_says_who_when_from_where_what_was_skipped_and_what_can_be_
     assert [task for task in tasks if task["to_number"] in question] == []
 
 
+@pytest.mark.sweep
 @where_questions_can_be_asked
 def test_a_list_that_changes_while_the_person_thinks_is_asked_about_again(desk: Desk) -> None:
     assert desk.person is not None
@@ -56,6 +57,7 @@ def test_a_list_that_changes_while_the_person_thinks_is_asked_about_again(desk: 
     assert "Call 3 people" in second
 
 
+@pytest.mark.sweep
 @where_questions_can_be_asked
 def test_a_no_ends_the_call_whatever_changed_meanwhile(desk: Desk) -> None:
     assert desk.person is not None
@@ -70,6 +72,7 @@ def test_a_no_ends_the_call_whatever_changed_meanwhile(desk: Desk) -> None:
     assert desk.times_dialled(others) == 0
 
 
+@pytest.mark.sweep
 @over_some_ways
 @pytest.mark.parametrize("says", ["no", "dismiss", "yes without the tick", "yes in words", "yes without a form"])
 def test_without_a_yes_nothing_is_dialled_and_no_code_is_given(desk: Desk, says: Any) -> None:
@@ -85,6 +88,7 @@ def test_without_a_yes_nothing_is_dialled_and_no_code_is_given(desk: Desk, says:
     assert desk.times_dialled(tasks) == 0
 
 
+@pytest.mark.sweep
 def test_a_code_launches_once_with_nothing_but_the_id(mute: Desk) -> None:
     tasks = mute.people(2)
     batch_call_id = mute.draft(tasks)
@@ -152,6 +156,7 @@ def test_a_list_that_changed_since_the_question_is_asked_about_again(mute: Desk)
     assert mute.call("start_batch_call", batch_call_id=batch_call_id, **NOW, **confirmed)["result"] == "started"
 
 
+@pytest.mark.sweep
 def test_a_code_is_worth_nothing_in_another_callers_hands(shared: Desk) -> None:
     tasks = shared.people(1)
     batch_call_id = shared.draft(tasks)
@@ -166,6 +171,7 @@ def test_a_code_is_worth_nothing_in_another_callers_hands(shared: Desk) -> None:
     )
 
 
+@pytest.mark.sweep
 @where_questions_are_results
 def test_an_answer_that_is_sent_twice_launches_once(desk: Desk) -> None:
     tasks = desk.people(300, digit=5)

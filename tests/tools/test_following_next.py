@@ -234,6 +234,7 @@ class Follower:
             assert not {"tasks", "trigger_timestamp", "confirmation_code", "send_now"} & after["arguments"].keys()
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("place", ["dialer", "batchcall", "zudu", "magpipe", "without drafts", "talking"])
 async def test_a_client_that_only_follows_next_is_never_refused_launches_nothing_and_ends(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,11 +5,13 @@ import io
 import json
 from pathlib import Path
 
+import pytest
 from mcp.types import ResourceLink, TextResourceContents
 
 from tests.tools.desk import FROM_NUMBER, Desk, over_some_ways
 
 
+@pytest.mark.sweep
 @over_some_ways
 def test_a_list_is_checked_called_watched_retried_and_exported(desk: Desk) -> None:
     facts = desk.call("get_backend")
@@ -69,6 +71,7 @@ def exported(desk: Desk, batch_call_id: str, form: str) -> str:
     return content.text
 
 
+@pytest.mark.sweep
 @over_some_ways
 def test_a_running_batch_call_is_paused_resumed_and_cancelled_and_deleted(desk: Desk) -> None:
     tasks = desk.people(300, digit=5)
@@ -103,6 +106,7 @@ def test_a_scheduled_batch_call_is_moved_and_taken_back(desk: Desk) -> None:
     assert desk.times_dialled(tasks) == 0
 
 
+@pytest.mark.sweep
 def test_watching_tells_progress_that_only_rises(desk: Desk) -> None:
     tasks = desk.people(25)
     batch_call_id = desk.draft(tasks, max_concurrency=1)

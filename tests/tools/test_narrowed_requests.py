@@ -64,6 +64,7 @@ def listed(desk: Desk) -> set[str]:
     return {tool.name for tool in desk.wait(desk.client.list_tools).tools}
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("way", HTTP_WAYS, ids=str)
 def test_a_session_that_was_opened_without_it_is_narrowed_request_by_request(
     portal: BlockingPortal, way: Way, tmp_path: Path

@@ -52,6 +52,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.sweep
 def test_a_wrong_call_is_refused_in_words_and_nothing_is_made(desk: Desk) -> None:
     before = (desk.known(), desk.dialled())
     for tool, arguments, expected in WRONG:
@@ -97,6 +98,7 @@ def test_lists_and_objects_may_come_as_json_text(desk: Desk) -> None:
     assert text.startswith("[invalid_input] tasks: must be a list")
 
 
+@pytest.mark.sweep
 def test_over_http_no_file_of_the_server_can_be_named(shared: Desk) -> None:
     before = shared.known()
     text = shared.refused("create_batch_call", from_number=FROM_NUMBER, tasks_file="/etc/passwd")

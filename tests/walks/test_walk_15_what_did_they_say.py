@@ -42,6 +42,7 @@ async def asking(way: Way, url: str, person: Person, folder: Path) -> AsyncItera
         yield Model(client)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("way", IN_PROCESS, ids=str)
 @pytest.mark.usefixtures("installed")
 async def test_who_wants_a_call_back_is_called_tomorrow(way: Way, tmp_path: Path) -> None:

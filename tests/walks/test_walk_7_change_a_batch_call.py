@@ -60,6 +60,7 @@ async def test_zudu_has_no_argument_that_adds_and_a_guess_at_one_is_refused(era:
         assert "add_tasks" in text
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("generation", "era"), ERA_OF, ids=str)
 async def test_zudu_is_changed_in_part_where_it_can_be_and_whole_only_with_the_list(
     generation: Generation, era: Era
@@ -107,6 +108,7 @@ async def test_zudu_is_changed_in_part_where_it_can_be_and_whole_only_with_the_l
         assert vendor.dialled == []
 
 
+@pytest.mark.sweep
 @every_era
 @pytest.mark.parametrize(
     "arguments",

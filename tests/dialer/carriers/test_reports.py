@@ -221,6 +221,7 @@ async def test_without_a_secret_that_it_needs_every_report_is_refused(
         assert not carrier.verify({name.lower(): value for name, value in headers.items()}, body, url)
 
 
+@pytest.mark.sweep
 async def test_without_a_public_url_there_is_no_such_path(desk: Desk, new_caller: NewCaller, tmp_path: Path) -> None:
     async with new_caller(start=False, carrier=desk.carrier, folder=tmp_path / "other") as caller:
         answer = await caller.http.post(f"/carriers/{desk.carrier.name}", content=b"")

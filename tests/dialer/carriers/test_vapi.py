@@ -182,6 +182,7 @@ async def test_a_call_that_waits_and_cannot_be_ended_is_followed_and_not_placed_
     assert (found.status, len(vendor.creates), len(vendor.rung)) == (TaskStatus.COMPLETED, 1, 1)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     "address", ["http://{other}/control", "ftp://{own}/control", "http://[::1", "{own}", "//{own}"]
 )

@@ -162,7 +162,7 @@ def test_a_write_is_in_hand_as_soon_as_others_can_see_it(
     ledger: Ledger, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Ledger.open(settings, clock)
-    seen = []
+    seen: list[bool] = []
 
     @contextmanager
     def looked_at(*given: Any) -> Iterator[sa.Connection]:
