@@ -50,6 +50,7 @@ _LISTS_KEPT_MS: Final = 30 * _DAY_MS
 """So long a draft may wait whose backend does not show who is in it; nobody of it counts as dialled (dials 0)."""
 _ROWS_AT_ONCE: Final = 10_000
 _SENT_KEPT: Final = 1000
+_AGAIN_EVERY_S: Final = 5.0
 _GONE: Final = "gone"
 """In place of a batch call's status."""
 
