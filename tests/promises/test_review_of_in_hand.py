@@ -21,7 +21,7 @@ from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.errors import ConfigurationError, OutcomeUnknown
 from batchcall_mcp.guard.delivery import write_sender
 from batchcall_mcp.guard.delivery.write_sender import Ticket
-from batchcall_mcp.guard.ledger import writes
+from batchcall_mcp.guard.ledger import database
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.guard.write_record import Entry, Evidence, Intent, WriteState
 from batchcall_mcp.model import BatchCall, BatchStatus
@@ -43,7 +43,7 @@ PAUSED = BatchCall(batch_call_id="bc_1", status=BatchStatus.PAUSED)
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writes, "_AGAIN_EVERY_S", 0.01)
+    monkeypatch.setattr(database, "_AGAIN_EVERY_S", 0.01)
 
 
 @asynccontextmanager

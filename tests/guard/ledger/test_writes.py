@@ -151,7 +151,7 @@ def test_a_write_is_in_hand_until_its_process_is_gone(ledger: Ledger, settings: 
 
     assert ledger.writes.is_in_hand(entry)
     assert other.writes.is_in_hand(entry)
-    other.writes.let_go(entry.write_id)
+    other.writes.let_go(entry)
     assert not other.writes.is_in_hand(entry)
     other.close()
     assert not ledger.writes.is_in_hand(entry)
@@ -182,7 +182,7 @@ def test_a_write_is_in_hand_as_soon_as_others_can_see_it(
 def test_a_write_that_could_not_be_recorded_is_in_nobodys_hand(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one that is taken over: the entry is there, and its first request got no answer."""
     entry = begun(ledger, START)
-    ledger.writes.let_go(entry.write_id)
+    ledger.writes.let_go(entry)
 
     @contextmanager
     def fails(*given: Any) -> Iterator[sa.Connection]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -32,6 +33,7 @@ from batchcall_mcp.guard.write_record import (
     STOPS,
     Entry,
     Intent,
+    Overtaken,
     Shared,
     Token,
     WriteState,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+_Begun: TypeAlias = Entry | Overtaken | Shared
 _STOP_THREADS = anyio.CapacityLimiter(20)
 _WRITE_THREADS = anyio.CapacityLimiter(20)
 """For what may wait for the ledger: the dialer in this process answers a stop in the threads of everybody else."""
@@ -204,7 +207,7 @@ class Sender:
             else partial(writes.begin, intent, token=token, **self._of_a_day)
         )
         if intent.operation in STOPS:
-            begun = await in_time(begin)
+            begun = await self._begun_in_time(begin)
             if begun is None:
                 return await unrecorded(intent.operation, send)
         else:
@@ -214,6 +217,35 @@ class Sender:
         if not isinstance(begun, Entry):
             return await self._after(begun.by, intent)
         return await self._carry_out(begun, intent, send, again)
+
+    async def _begun_in_time(self, begin: Callable[[], _Begun]) -> _Begun | None:
+        """As `in_time`; what is recorded once nobody waits for it any more is not kept in hand."""
+        came: list[_Begun] = []
+        left_as: list[WriteState] = []
+        handing = threading.Lock()
+
+        def drop_what_came_late() -> None:
+            for begun in came if left_as else ():
+                if isinstance(begun, Entry):
+                    self._ledger.writes.finish_later(begun, left_as[0])
+
+        def record() -> _Begun:
+            begun = begin()
+            with handing:
+                came.append(begun)
+                drop_what_came_late()
+            return begun
+
+        begun, outcome = None, WriteState.REFUSED  # its caller is gone, and nothing is sent
+        try:
+            begun = await in_time(record)
+            outcome = WriteState.UNKNOWN  # it is sent without the ledger
+        finally:
+            if begun is None:
+                with handing:
+                    left_as.append(outcome)
+                    drop_what_came_late()
+        return begun
 
     async def _carry_out(self, entry: Entry, intent: Intent, send: Send, again: Resend | None) -> WriteOutcome:
         began = anyio.current_time()
@@ -325,26 +357,22 @@ class Sender:
         return newest if newest is not None and self._is_done(newest, intent) else None
 
     async def _finish(self, entry: Entry, state: WriteState, made: BatchCall | None = None) -> Entry:
-        """Record the outcome, also of a cancelled call. If that fails it stays open, and is looked up later."""
-        record = partial(
-            self._ledger.writes.finish,
-            entry.write_id,
-            state,
-            batch_call_id=made.batch_call_id if made else None,
-            status=str(made.status) if made else None,
-            sent=entry,
-        )
+        """Record the outcome, also of a cancelled call. If that fails it stays open until it can be recorded."""
+        writes, recorded = self._ledger.writes, None
+        batch_call_id, status = (made.batch_call_id, str(made.status)) if made else (None, None)
+        record = partial(writes.finish, entry.write_id, state, batch_call_id=batch_call_id, status=status, sent=entry)
         try:
             with anyio.CancelScope(shield=True):
                 if entry.operation in STOPS:
-                    entry = await in_time(partial(record, wait_s=STOP_WAITS_S)) or entry
+                    recorded = await in_time(partial(record, wait_s=STOP_WAITS_S))
                 else:
-                    entry = await anyio.to_thread.run_sync(record, limiter=_WRITE_THREADS)
+                    recorded = await anyio.to_thread.run_sync(record, limiter=_WRITE_THREADS)
         except ConfigurationError as error:
             logger.warning("The outcome of ledger entry %d could not be recorded: %s", entry.write_id, error)
         finally:
-            self._ledger.writes.let_go(entry.write_id)
-        return entry
+            if recorded is None:
+                writes.finish_later(entry, state, batch_call_id=batch_call_id, status=status)
+        return recorded or entry
 
     async def _in_hand(self, entry: Entry) -> bool:
         return await anyio.to_thread.run_sync(self._ledger.writes.is_in_hand, entry)

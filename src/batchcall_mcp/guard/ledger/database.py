@@ -14,7 +14,8 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -35,6 +36,7 @@ _CLOSING_WAITS_S: Final = 5
 _NEWEST_FILE: Final = "ledger.newest"
 _KNOWN: Final = re.compile(r"([0-9a-f]{16}) ([0-9]{20})")
 _NOTING_WAITS_S: Final = 2
+_AGAIN_EVERY_S: Final = 5.0
 LOG = logging.getLogger(__name__)
 
 
@@ -62,6 +64,9 @@ class LedgerDatabase(database.Database):
         self._pepper = self.key("pepper")
         self._noting: Final = threading.Lock()
         self._notes = True
+        self._late: Final = threading.Condition()
+        self._left: Final = deque[Callable[[], None]]()
+        self._catches_up = self._closed = False
 
     @classmethod
     def open(cls, settings: Settings, clock: Clock = utc_now) -> LedgerDatabase:
@@ -88,9 +93,39 @@ class LedgerDatabase(database.Database):
 
     def close(self) -> None:
         """Let go of every connection; what a stop did not wait for has some seconds to end."""
+        with self._late:
+            self._closed = True
+            self._late.notify_all()
         with self._idle:
             self._idle.wait_for(lambda: not self._at_work, timeout=_CLOSING_WAITS_S)
         super().close()
+
+    def do_later(self, work: Callable[[], None]) -> None:
+        """Do it in a thread, as soon as this can be written, or never if it is closed before. Does not block."""
+        with self._late:
+            self._left.append(work)
+            if not (self._catches_up or self._closed):
+                self._catches_up = True
+                threading.Thread(target=self._catch_up, name="ledger", daemon=True).start()
+
+    def _catch_up(self) -> None:
+        while (work := self._next_left()) is not None:
+            try:
+                work()
+            except ConfigurationError as error:
+                LOG.debug("What was left cannot be written yet: %s", error)
+                with self._late:
+                    self._left.appendleft(work)
+                    self._late.wait_for(lambda: self._closed, _AGAIN_EVERY_S)
+            except Exception:
+                LOG.exception("What was left cannot be written")
+
+    def _next_left(self) -> Callable[[], None] | None:
+        with self._late:
+            if self._left and not self._closed:
+                return self._left.popleft()
+            self._catches_up = False
+            return None
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

@@ -50,7 +50,6 @@ _LISTS_KEPT_MS: Final = 30 * _DAY_MS
 """So long a draft may wait whose backend does not show who is in it; nobody of it counts as dialled (dials 0)."""
 _ROWS_AT_ONCE: Final = 10_000
 _SENT_KEPT: Final = 1000
-_AGAIN_EVERY_S: Final = 5.0
 _GONE: Final = "gone"
 """In place of a batch call's status."""
 
@@ -75,7 +74,7 @@ class Writes:
         self._codes = codes
         self._stops = stops
         self._owners = owners
-        self._in_hand: set[int] = set()
+        self._in_hand: dict[int, Entry] = {}
         self._sent: dict[int, float] = {}
 
     def begin(
@@ -127,7 +126,8 @@ class Writes:
         unnamed = dialled.keys() - {self._database.hashed_bytes(number) for number in intent.named}
         own = None if again is None else again.write_id
         wait_s = STOP_WAITS_S if intent.operation in STOPS else LONGEST_WAIT_S
-        with self._taking() as take:
+        is_sent = again is not None or intent.operation in STOPS  # before, or without the ledger
+        with self._taking(WriteState.UNKNOWN if is_sent else WriteState.REFUSED) as take:
             with self._database.writing(wait_s) as tx:
                 self._database.check_version(tx)
                 first = self._first(tx, intent) if again is None else _changed(tx, again)
@@ -157,7 +157,7 @@ class Writes:
                     tx.execute(t.dialled.delete().where(t.dialled.c.write_id == write_id))
                 self._remember_numbers(tx, write_id, intent, dialled, now)
                 entry = entry_of(tx, write_id)
-                take(write_id)
+                take(entry)
             self._database.note_newest(write_id)
         self._sent[write_id] = time.monotonic()
         while len(self._sent) > _SENT_KEPT:
@@ -165,19 +165,20 @@ class Writes:
         return entry
 
     @contextmanager
-    def _taking(self) -> Iterator[Callable[[int], None]]:
+    def _taking(self, failed: WriteState) -> Iterator[Callable[[Entry], None]]:
         """Takes a write in hand before its transaction ends; lets it go if that fails.
 
-        Whoever sees it must see that too, else they take it for one that nobody sends any more.
+        Whoever sees it must see that too, else they take it for one that nobody sends any more. What fails may be
+        recorded all the same: then `failed` is what became of it.
         """
-        with ExitStack() as failed:
+        with ExitStack() as undoing:
 
-            def take(write_id: int) -> None:
-                self._in_hand.add(write_id)
-                failed.callback(self._in_hand.discard, write_id)
+            def take(entry: Entry) -> None:
+                self._in_hand[entry.write_id] = entry
+                undoing.callback(self.finish_later, entry, failed)
 
             yield take
-            failed.pop_all()
+            undoing.pop_all()
 
     def _inserted(self, tx: sa.Connection, intent: Intent, sending: Mapping[str, Any], now: int) -> int:
         values = {
@@ -220,18 +221,27 @@ class Writes:
             sent: the entry as the caller sent it. Where another process has sent it again since, only that it was made
                 is recorded: a no to one request says nothing about another.
         """
-        mine: sa.ColumnElement[bool] = OPEN
-        if sent is not None:
-            sent_here = (t.writes.c.owner == sent.owner) & (t.writes.c.sent_at == sent.sent_at)
-            # What was sent and made is so, also after the word of a person who could not see it yet.
-            mine = OPEN | ((t.writes.c.state == WriteState.REFUSED) & sent_here)
-            if state is not WriteState.DONE:
-                mine = OPEN & sent_here
         with self._database.writing(wait_s) as tx:
-            self._settle(tx, write_id, mine, self._outcome(state, batch_call_id, status))
+            self._settle(tx, write_id, _of_sent(sent, state), self._outcome(state, batch_call_id, status))
             entry = entry_of(tx, write_id)
-        self._in_hand.discard(write_id)
+        if sent is not None:
+            self.let_go(sent)
         return entry
+
+    def finish_later(
+        self, sent: Entry, state: WriteState, *, batch_call_id: str | None = None, status: str | None = None
+    ) -> None:
+        """Let go of it now, and record what came of it as soon as the ledger can be written. Does not block.
+
+        Until then other processes take it for one that is being sent, because this one lives.
+        """
+        self.let_go(sent)
+
+        def record() -> None:
+            with self._database.writing(STOP_WAITS_S) as tx:
+                self._settle(tx, sent.write_id, _of_sent(sent, state), self._outcome(state, batch_call_id, status))
+
+        self._database.do_later(record)
 
     def settle(self, seen: Entry, state: WriteState, *, batch_call_id: str | None = None) -> bool:
         """Record a person's word on an entry as it was shown; False if it is no longer so, and nothing was changed.
@@ -263,9 +273,10 @@ class Writes:
             tx.execute(t.dialled.delete().where(t.dialled.c.write_id == write_id))
         return bool(changed.rowcount)
 
-    def let_go(self, write_id: int) -> None:
-        """This process does nothing more about it, although it could not be recorded what came of it."""
-        self._in_hand.discard(write_id)
+    def let_go(self, sent: Entry) -> None:
+        """This process does nothing more about it as it was sent then; it may be sending it again."""
+        if self._in_hand.get(sent.write_id) == sent:
+            del self._in_hand[sent.write_id]
 
     def note_absent(self, write_id: int) -> Entry:
         """A complete look at the backend did not show it."""
@@ -439,6 +450,19 @@ class Writes:
 
     def _key_hash(self, key: str | None) -> str | None:
         return None if key is None else self._database.hashed(f"key {key}")
+
+
+def _of_sent(sent: Entry | None, state: WriteState) -> sa.ColumnElement[bool]:
+    """Which entry an outcome is about: any that is open, or only the one that was sent then."""
+    if sent is None:
+        return OPEN
+    columns = t.writes.c
+    as_sent = (columns.owner == sent.owner) & (columns.sent_at == sent.sent_at)
+    as_sent &= columns.backend_key == sent.backend_key  # one that was not recorded has left its number to another
+    if state is WriteState.DONE:
+        # What was sent and made is so, also after the word of a person who could not see it yet.
+        return OPEN | ((columns.state == WriteState.REFUSED) & as_sent)
+    return OPEN & as_sent
 
 
 def _changed(tx: sa.Connection, entry: Entry) -> Entry | None:
