@@ -27,7 +27,7 @@ CHANGE = Intent(
 
 @pytest.mark.timeout(25)
 def test_many_launches_at_once_look_whether_another_process_sends_a_change(ledger: Ledger, clock: Clock) -> None:
-    """Each holds a connection while it waits for its turn, and none is left for the look of the one whose turn it is."""
+    """Each holds a connection while it waits for its turn: none is left for the look of the one whose turn it is."""
     other = Ledger(ledger.database, may_arrive_s=60)
     other.writes.begin(CHANGE)
     clock.move(hours=1)

@@ -38,7 +38,7 @@ class FileOwners:
                 self._lock = lock
                 self._clear_away()
 
-    def is_alive(self, owner: str) -> bool:
+    def is_alive(self, owner: str, _tx: sa.Connection | None = None) -> bool:
         """Try its lock; if it is free, clear the file away."""
         path = self._path(owner)
         if not path.exists():
@@ -95,11 +95,15 @@ class PostgresOwners:
             connection.execute(sa.select(sa.func.pg_advisory_lock(_number(self.mine))))
             self._connection = connection
 
-    def is_alive(self, owner: str) -> bool:
-        """Try its lock, and let go of it at once."""
-        with self._engine.begin() as tx:
-            free = tx.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_number(owner))))
-        return not free
+    def is_alive(self, owner: str, tx: sa.Connection | None = None) -> bool:
+        """Try its lock, and share it with others who try it, until the transaction ends.
+
+        Who is in one gives that: to wait for another connection while all who have one wait for it would take for ever.
+        """
+        if tx is None:
+            with self._engine.begin() as own:
+                return self.is_alive(owner, own)
+        return not tx.scalar(sa.select(sa.func.pg_try_advisory_xact_lock_shared(_number(owner))))
 
     def close(self) -> None:
         """Let go of the lock, and end the connection."""

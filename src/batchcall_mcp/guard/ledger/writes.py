@@ -300,14 +300,14 @@ class Writes:
         sent = self._sent.get(entry.write_id)
         return by_the_wall if sent is None else min(by_the_wall, time.monotonic() - sent)
 
-    def is_in_hand(self, entry: Entry) -> bool:
-        """Whether some process is sending it at this moment."""
+    def is_in_hand(self, entry: Entry, tx: sa.Connection | None = None) -> bool:
+        """Whether some process is sending it at this moment. Who is in a transaction asks in it."""
         if entry.state is not WriteState.SENDING:
             return False
         if entry.owner == self._owners.mine:
             return entry.write_id in self._in_hand
         with self._database.usable():
-            return self._owners.is_alive(entry.owner)
+            return self._owners.is_alive(entry.owner, tx)
 
     def entry(self, write_id: int) -> Entry | None:
         """One entry."""
@@ -372,7 +372,7 @@ class Writes:
         if intent.dials or intent.operation is Operation.APPEND:
             young = self._database.now() - self._may_arrive_ms
             arriving = next(
-                (one for one in open_changes_of(tx, *of_it) if one.sent_at > young or self.is_in_hand(one)), None
+                (one for one in open_changes_of(tx, *of_it) if one.sent_at > young or self.is_in_hand(one, tx)), None
             )
         return open_launch_of(tx, *of_it) or arriving or newer
 
