@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+import sqlalchemy as sa
 
 from batchcall_mcp import database as databases
 from batchcall_mcp.dialer.domain.rules import State
@@ -267,3 +268,42 @@ def test_a_stop_that_is_lifted_meanwhile_does_not_come_back(
     assert not stops.is_on(store)
     assert desk.record(live).status is State.SENT
     store.close()
+
+
+def failing_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first that pauses what is live is cut off: a database that went away, a process that was killed."""
+    pause = stops._pause_live
+
+    def cut_off(*_: Any) -> int:
+        monkeypatch.setattr(stops, "_pause_live", pause)
+        raise sa.exc.OperationalError("UPDATE", {}, Exception("the connection was lost"))
+
+    monkeypatch.setattr(stops, "_pause_live", cut_off)
+
+
+async def test_what_the_file_could_not_pause_is_paused_at_the_next_look(
+    desk: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = await desk.create(numbers(1), send_now=True)
+    (desk.data_dir / STOP_FILE).touch()
+    failing_once(monkeypatch)
+    store = desk.dialer.store()
+    with pytest.raises(sa.exc.OperationalError):
+        stops.obey_file(store)
+    assert stops.obey_file(store) == 1
+    assert await reason(desk, live) == ("paused", "stopped")
+    assert stops.obey_file(store) is None
+
+
+async def test_what_a_stop_could_not_pause_does_not_go_on_when_it_is_lifted(
+    desk: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = await desk.create(numbers(1), send_now=True)
+    failing_once(monkeypatch)
+    with pytest.raises(sa.exc.OperationalError):
+        stop(desk)
+    clear(desk)
+    assert await reason(desk, live) == ("paused", "stopped")
+    await desk.ask("POST", f"/batch-call/{live}/resume")
+    clear(desk)
+    assert await reason(desk, live) == ("sent", None), "there was no stop to lift"
