@@ -26,6 +26,7 @@ from batchcall_mcp.errors import IllegalTransition
 from batchcall_mcp.model import CallTask, TaskStatus
 
 _LOCK: Final = 0x62617463685F7374
+_LIVE: Final = sa.select(batch_calls.c.batch_call_id).where(batch_calls.c.status.in_(sorted(commands.LIVE)))
 _CLEAR: Final = "Only the operator lifts it: `batchcall-mcp stop --clear`."
 _PAUSED: Final = f"The emergency stop paused it. {_CLEAR} Then resume it to call the people who were not called."
 
@@ -110,7 +111,7 @@ def stop(store: Store, wait_s: float = database.LONGEST_WAIT_S) -> int:
 
 
 def obey_file(store: Store) -> int | None:
-    """Stop everything if the file is there and no stop is on yet.
+    """Stop everything if the file is there and no stop is on yet, or one that was cut off has left something live.
 
     A stop is lifted by removing the file and then clearing the row. So the file is looked at again in the transaction
     that writes the row: a stop that is being lifted does not come back.
@@ -121,29 +122,39 @@ def obey_file(store: Store) -> int | None:
     Raises:
         sqlalchemy.exc.OperationalError: see `stop`.
     """
-    if not file_is_there(store.stop_file) or is_on(store):
+    if not file_is_there(store.stop_file):
         return None
-    with store.writing() as tx:
-        share(tx)
-        if since(tx) is not None or not file_is_there(store.stop_file):
+    if is_on(store):
+        if not _is_live(store):
             return None
-        tx.execute(dialer_stops.insert().values(at=store.now()))
+    else:
+        with store.writing() as tx:
+            share(tx)
+            if since(tx) is not None or not file_is_there(store.stop_file):
+                return None
+            tx.execute(dialer_stops.insert().values(at=store.now()))
     with database.writing(store.engine, _LOCK) as tx:
         return None if since(tx) is None else _pause_live(tx, store.now())
 
 
+def _is_live(store: Store) -> bool:
+    with store.reading() as tx:
+        return tx.execute(_LIVE.limit(1)).first() is not None
+
+
 def _pause_live(tx: sa.Connection, now: int) -> int:
-    live = sa.select(batch_calls.c.batch_call_id).where(batch_calls.c.status.in_(sorted(commands.LIVE)))
-    return len(commands.pause(tx, list(tx.execute(live).scalars()), "stopped", _PAUSED, now))
+    return len(commands.pause(tx, list(tx.execute(_LIVE).scalars()), "stopped", _PAUSED, now))
 
 
 def clear(store: Store) -> None:
-    """Lift it. What it paused stays paused.
+    """Lift it. What it paused stays paused; a stop that was cut off before it had paused what is live does so now.
 
     Raises:
         sqlalchemy.exc.OperationalError: see `stop`.
     """
     with database.writing(store.engine, _LOCK) as tx:
+        if since(tx) is not None:
+            _pause_live(tx, store.now())
         on = dialer_stops.c.cleared_at.is_(None)
         tx.execute(dialer_stops.update().where(on).values(cleared_at=store.now()))
 
