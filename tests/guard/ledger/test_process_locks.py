@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
+from shutil import rmtree
 
 import pytest
 
@@ -55,3 +57,19 @@ def test_who_looks_at_once_sees_that_a_process_is_gone(ledger: Ledger, settings:
 
     with ThreadPoolExecutor(8) as pool:
         assert not any(pool.map(looked, range(8)))
+
+
+def test_a_process_whose_lock_somebody_has_removed_takes_it_again(tmp_path: Path, clock: Clock) -> None:
+    """A folder that was tidied up: what is sent from then on is in its hand."""
+    settings = Settings(data_dir=tmp_path)
+    ledger, other = Ledger.open(settings, clock), Ledger.open(settings, clock)
+    first = ledger.writes.begin(CHANGE)
+    rmtree(tmp_path / "owners")
+    second = ledger.writes.begin(replace(CHANGE, batch_call_id="bc_2"))
+    assert isinstance(first, Entry)
+    assert isinstance(second, Entry)
+    assert other.writes.is_in_hand(second)
+    assert other.writes.is_in_hand(first)
+    ledger.close()
+    assert not other.writes.is_in_hand(second)
+    other.close()
