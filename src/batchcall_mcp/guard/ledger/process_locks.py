@@ -29,8 +29,11 @@ class FileOwners:
         self._holding = threading.Lock()
 
     def hold(self) -> None:
-        """Lock a file of our own, once."""
+        """Lock a file of our own; another one if somebody has removed it."""
         with self._holding:
+            if self._lock is not None and not self._path(self.mine).exists():
+                self._lock.release()
+                self._lock = None
             if self._lock is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 lock = FileLock(self._path(self.mine), thread_local=False)
