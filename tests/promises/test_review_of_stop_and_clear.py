@@ -1,0 +1,40 @@
+"""Two operators at once: one stops everything, the other lifts a stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchcall_mcp.cli import stopping
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.guard.ledger.ledger import Ledger
+from batchcall_mcp.settings import Settings
+
+
+@pytest.mark.parametrize("before", ["_stop_dialers", "_is_lifted"])
+def test_a_stop_that_was_lifted_before_it_was_reported_is_not_reported(
+    before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(data_dir=tmp_path)
+    settings.stop_file.touch()
+    Ledger.open(settings).close()
+    Store.open(tmp_path / "dialer.db").close()
+    step: Callable[..., Any] = getattr(stopping.Stop, before)
+
+    def after_a_clear(*given: Any) -> Any:
+        stopping.clear(settings, None)
+        return step(*given)
+
+    monkeypatch.setattr(stopping.Stop, before, after_a_clear)
+    with pytest.raises(SystemExit) as ended:
+        stopping.Stop(settings, None).run(None)
+    said = capsys.readouterr()
+    with closing(Ledger.open(settings)) as ledger:
+        assert ledger.stops.since() is None
+    assert ended.value.code == 1
+    assert "NOT STOPPED" in said.out
+    assert "was lifted" in said.err
