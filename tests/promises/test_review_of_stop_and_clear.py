@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,25 @@ from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.settings import Settings
 
 
-@pytest.mark.parametrize("before", ["_stop_dialers", "_is_lifted"])
+@pytest.mark.parametrize("when", ["before the dialers", "after them"])
 def test_a_stop_that_was_lifted_before_it_was_reported_is_not_reported(
-    before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = Settings(data_dir=tmp_path)
     settings.stop_file.touch()
     Ledger.open(settings).close()
     Store.open(tmp_path / "dialer.db").close()
-    step: Callable[..., Any] = getattr(stopping.Stop, before)
+    stop_dialers = stopping.Stop._stop_dialers
 
-    def after_a_clear(*given: Any) -> Any:
-        stopping.clear(settings, None)
-        return step(*given)
+    def with_a_clear(*given: Any) -> Any:
+        if when == "before the dialers":
+            stopping.clear(settings, None)
+        stopped = stop_dialers(*given)
+        if when == "after them":
+            stopping.clear(settings, None)
+        return stopped
 
-    monkeypatch.setattr(stopping.Stop, before, after_a_clear)
+    monkeypatch.setattr(stopping.Stop, "_stop_dialers", with_a_clear)
     with pytest.raises(SystemExit) as ended:
         stopping.Stop(settings, None).run(None)
     said = capsys.readouterr()

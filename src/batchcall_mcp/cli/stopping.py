@@ -148,6 +148,9 @@ class Stop:
             ledgers, recorded = self._stop_ledgers(opened)
             on = recorded or file_problem is None
             dialers = self._stop_dialers(opened)
+            if on and self._is_lifted(ledgers, dialers):
+                self._fail("The stop was lifted by another command (`stop --clear`) meanwhile. Run this one again.")
+                on = False
             outcome = "stopped" if on else "not_stopped"
             Audit(self.settings.data_dir).note(Event(event="stop", caller="operator", tool="stop", outcome=outcome))
             if notifier is not None:
@@ -212,6 +215,13 @@ class Stop:
                 was = BatchStatus.RUNNING if one.started else BatchStatus.SCHEDULED
                 self.stopped.append(Stopped(batch_call_id=one.batch_call_id, was=was, done="paused", words=""))
         return stores
+
+    @staticmethod
+    def _is_lifted(ledgers: Sequence[Ledger], dialers: Sequence[Store]) -> bool:
+        """Whether some of it is on no more; one that cannot be asked was not lifted, as far as anybody knows."""
+        with suppress(ConfigurationError, sa.exc.SQLAlchemyError):
+            return any(ledger.stops.since() is None for ledger in ledgers) or not all(map(stops.is_on, dialers))
+        return False
 
     def _launched(self, ledgers: Sequence[Ledger], dialers: Sequence[Store]) -> list[_Launch]:
         """What was launched from here and is not known to be over; without what is on dialers of ours."""
