@@ -51,6 +51,7 @@ _MOST_OPEN: Final = 10
 """Connections of one pool."""
 _IDLE_S: Final = 5.0
 """After so long without use all connections of a pool are closed."""
+_OPENED_AFTER: Final = "opened after so many disposals"
 _READING = {"batchcall_reading": True}
 _IN_ERRORS_NO_VALUES: Final = True
 """What fails is logged with its statement; the values are people's names and variables, and webhooks' secrets."""
@@ -213,7 +214,31 @@ def _postgresql(url: sa.URL, *, pool_size: int, max_overflow: int) -> sa.Engine:
         connect_args=_ALIVE | {"options": _SESSION},
     )
     event.listen(engine, "handle_error", _without_values)
+    _close_what_comes_back_late(engine)
     return engine
+
+
+def _close_what_comes_back_late(engine: sa.Engine) -> None:
+    """Whoever has a connection when the engine is disposed of gives it back to a pool that nobody uses any more.
+
+    There it would stay open until the garbage collector finds that pool.
+    """
+    disposals = 0
+
+    def opened(_connection: object, record: sa.pool.ConnectionPoolEntry) -> None:
+        record.info[_OPENED_AFTER] = disposals
+
+    def given_back(_connection: object, record: sa.pool.ConnectionPoolEntry) -> None:
+        if record.info.get(_OPENED_AFTER) != disposals:
+            record.close()
+
+    def disposed(_engine: sa.Engine) -> None:
+        nonlocal disposals
+        disposals += 1
+
+    event.listen(engine, "connect", opened)
+    event.listen(engine, "checkin", given_back)
+    event.listen(engine, "engine_disposed", disposed)
 
 
 def reserve(engine: sa.Engine, connections: int) -> sa.Engine:

@@ -177,6 +177,20 @@ def test_a_pool_in_use_is_not_closed() -> None:
     engine.dispose()
 
 
+def test_a_connection_that_comes_back_after_its_pool_was_closed_is_closed() -> None:
+    """Somebody took it between the look that found none in use and the closing; or a store is closed meanwhile."""
+    url = postgresql_url()
+    engine = database.open_postgresql(url)
+    with engine.connect():
+        engine.dispose()
+        assert connections(url) == 1
+    wait_until(lambda: connections(url) == 0)
+    with engine.connect():
+        pass
+    assert connections(url) == 1, "one that is given back to its own pool stays open"
+    engine.dispose()
+
+
 def test_connections_that_cannot_be_reserved_leave_none_open(small: Outage) -> None:
     """The engine tries again a second later."""
     store = Store.open(small.url)
