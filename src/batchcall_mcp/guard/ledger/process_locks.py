@@ -17,6 +17,8 @@ import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
 _LONG_AGO_S: Final = 24 * 60 * 60
+_A_LOOK_S: Final = 0.02
+"""Longer than another process that looks holds the lock of one that is gone."""
 
 
 class FileOwners:
@@ -27,6 +29,7 @@ class FileOwners:
         self._folder = folder
         self._lock: FileLock | None = None
         self._holding = threading.Lock()
+        self._looking = threading.Lock()
 
     def hold(self) -> None:
         """Lock a file of our own; another one if somebody has removed it."""
@@ -44,16 +47,17 @@ class FileOwners:
     def is_alive(self, owner: str, _tx: sa.Connection | None = None) -> bool:
         """Try its lock; if it is free, clear the file away."""
         path = self._path(owner)
-        if not path.exists():
+        with self._looking:  # one look at a time: each would take the other for the owner
+            if not path.exists():
+                return False
+            lock = FileLock(path, thread_local=False)
+            try:
+                lock.acquire(timeout=_A_LOOK_S, poll_interval=_A_LOOK_S / 10)
+            except Timeout:
+                return True
+            lock.release()
+            path.unlink(missing_ok=True)
             return False
-        lock = FileLock(path, thread_local=False)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        lock.release()
-        path.unlink(missing_ok=True)
-        return False
 
     def close(self) -> None:
         """Let go, and clear our own file away."""
