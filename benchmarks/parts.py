@@ -1,7 +1,8 @@
 """What the benchmarks share: a loopback backend that answers like Magpipe, and the bare server that we stand beside.
 
 Each part is a process of its own, so that none measures another's work: `python benchmarks/parts.py backend DELAY_S`
-prints its port and serves; `… bare stdio URL` and `… bare http URL PORT` are the reference.
+prints its port and serves a batch call of 100 recipients (`… backend DELAY_S 5`: of 5); `… bare stdio URL` and
+`… bare http URL PORT` are the reference.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from pydantic import Field
 RECIPIENTS = 100
 
 
-def batch() -> dict[str, Any]:
-    """A Magpipe answer to `get` with 100 recipients."""
+def batch(recipients: int = RECIPIENTS) -> dict[str, Any]:
+    """A Magpipe answer to `get` with so many recipients."""
     return {
         "batch": {
             "id": "f1e2d3c4-5678-9012-3456-789012345678",
@@ -33,9 +34,9 @@ def batch() -> dict[str, Any]:
             "caller_id": "+16045551234",
             "status": "running",
             "send_now": True,
-            "total_recipients": RECIPIENTS,
-            "completed_count": 50,
-            "failed_count": 5,
+            "total_recipients": recipients,
+            "completed_count": recipients // 2,
+            "failed_count": recipients // 20,
             "window_start_time": "09:00:00",
             "window_end_time": "17:00:00",
             "window_days": [1, 2, 3, 4, 5],
@@ -53,14 +54,14 @@ def batch() -> dict[str, Any]:
                 "attempted_at": "2026-02-15T09:00:10.000Z",
                 "completed_at": "2026-02-15T09:03:45.000Z",
             }
-            for number in range(RECIPIENTS)
+            for number in range(recipients)
         ],
     }
 
 
-async def backend(delay_s: float) -> None:
+async def backend(delay_s: float, recipients: int = RECIPIENTS) -> None:
     """Answer every request with the batch call, head and body in one write."""
-    body = json.dumps(batch()).encode()
+    body = json.dumps(batch(recipients)).encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -138,6 +139,6 @@ def wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 60) -
 
 if __name__ == "__main__":
     if sys.argv[1] == "backend":
-        asyncio.run(backend(float(sys.argv[2])))
+        asyncio.run(backend(float(sys.argv[2]), *map(int, sys.argv[3:])))
     else:
         bare(sys.argv[2], sys.argv[3], int(sys.argv[4]) if len(sys.argv) > 4 else 0)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx2
+import parts
 import programs
 
 CLIENT = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
@@ -125,8 +126,8 @@ class Http:
 class Backend:
     """The loopback backend of `parts.py`, as a process."""
 
-    def __init__(self, delay_s: float = 0) -> None:
-        command = programs.script("parts", "backend", str(delay_s))
+    def __init__(self, delay_s: float = 0, recipients: int = parts.RECIPIENTS) -> None:
+        command = programs.script("parts", "backend", str(delay_s), str(recipients))
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> str:

@@ -15,6 +15,7 @@ import pytest
 
 from tests import forked
 
+ERAS = ("2025-11-25", "2026-07-28")
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -73,8 +74,10 @@ def test_throughput(
 ) -> None:
     run(script("throughput"), monkeypatch, "--rounds", "1", "--seconds", "0.1")
     found = rows(capsys.readouterr().out)
-    assert [row[0] for row in found] == ["2025-11-25", "2026-07-28"]
-    assert all(float(row[1].split()[0]) > 0 for row in found)
+    assert [row[:2] for row in found] == [
+        [era, people] for people in ("5", "100") for era in ("2025-11-25", "2026-07-28")
+    ]
+    assert all(float(row[2].split()[0]) > 0 for row in found)
 
 
 def test_peers(
