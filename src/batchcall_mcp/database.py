@@ -51,7 +51,6 @@ _MOST_OPEN: Final = 10
 """Connections of one pool."""
 _IDLE_S: Final = 5.0
 """After so long without use all connections of a pool are closed."""
-_OPENED_AFTER: Final = "opened after so many disposals"
 _READING = {"batchcall_reading": True}
 _IN_ERRORS_NO_VALUES: Final = True
 """What fails is logged with its statement; the values are people's names and variables, and webhooks' secrets."""
@@ -180,8 +179,7 @@ def open_postgresql(url: str) -> sa.Engine:
     """Open a PostgreSQL database that exists.
 
     Raises:
-        ConfigurationError: the extra `postgres` is not installed, or nothing answers there. The URL is not repeated,
-            because it may hold a password.
+        ConfigurationError: no extra `postgres`, or nothing answers there. It repeats no URL: that may hold a password.
     """
     if any(find_spec(needed) is None for needed in _POSTGRESQL_NEEDS):
         raise ConfigurationError(
@@ -219,26 +217,20 @@ def _postgresql(url: sa.URL, *, pool_size: int, max_overflow: int) -> sa.Engine:
 
 
 def _close_what_comes_back_late(engine: sa.Engine) -> None:
-    """Whoever has a connection when the engine is disposed of gives it back to a pool that nobody uses any more.
-
-    There it would stay open until the garbage collector finds that pool.
-    """
+    """What is in use when the engine is disposed of comes back to a pool that nobody uses; there it would stay open."""
     disposals = 0
 
-    def opened(_connection: object, record: sa.pool.ConnectionPoolEntry) -> None:
-        record.info[_OPENED_AFTER] = disposals
-
-    def given_back(_connection: object, record: sa.pool.ConnectionPoolEntry) -> None:
-        if record.info.get(_OPENED_AFTER) != disposals:
-            record.close()
-
-    def disposed(_engine: sa.Engine) -> None:
+    def dispose(_engine: sa.Engine) -> None:
         nonlocal disposals
         disposals += 1
 
-    event.listen(engine, "connect", opened)
-    event.listen(engine, "checkin", given_back)
-    event.listen(engine, "engine_disposed", disposed)
+    def come_back(_connection: object, record: sa.pool.ConnectionPoolEntry) -> None:
+        if record.info.get("disposals") != disposals:
+            record.close()
+
+    event.listen(engine, "connect", lambda _connection, record: record.info.update(disposals=disposals))
+    event.listen(engine, "engine_disposed", dispose)
+    event.listen(engine, "checkin", come_back)
 
 
 def reserve(engine: sa.Engine, connections: int) -> sa.Engine:
