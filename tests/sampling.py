@@ -26,8 +26,8 @@ EVERYTHING = "EXAMPLES" in os.environ
 _TESTS = Path(__file__).parent
 _DATABASES = ("sqlite", "postgresql")
 _ON_BOTH = ("dialer/test_schemathesis.py", "dialer_kills/", "guard/ledger/", "interleavings/")
-_WALKS = "walks/"
-"""Each of them in several eras of the protocol, or over several transports."""
+_WALKS = ("walks/", "tools/")
+"""Where most tests are played in several eras of the protocol, or over several transports."""
 
 _T = TypeVar("_T")
 _W = TypeVar("_W")
@@ -79,7 +79,8 @@ def on_one_database(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
 
 
 def some_of_each_sweep(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """A third of the cases of each test that is marked as a sweep, or plays a walk; and all other tests.
+    """A third of the cases of each test that is marked as a sweep, or plays a tool or a walk; and all other
+    tests.
 
     Drawn by their names, and spread over them: of backends and faults, say, each is met before one is met again.
     """
