@@ -1,5 +1,4 @@
-"""The seeded samples of `make test`: where processes are killed, what is combined, on which database a test runs, and
-which cases of a sweep.
+"""The seeded samples of `make test`: of kills, of combinations, of databases, and of the cases of a sweep.
 
 `make torture` tries it all, and `pytest FILE` all of that file.
 """
@@ -26,8 +25,8 @@ EVERYTHING = "EXAMPLES" in os.environ
 _TESTS = Path(__file__).parent
 _DATABASES = ("sqlite", "postgresql")
 _ON_BOTH = ("dialer/test_schemathesis.py", "dialer_kills/", "guard/ledger/", "interleavings/")
-_WALKS = ("walks/", "tools/")
-"""Where most tests are played in several eras of the protocol, or over several transports."""
+_SWEEPS = ("walks/", "tools/")
+"""Where a test of several cases is a sweep, mostly over the eras of the protocol or over transports."""
 
 _T = TypeVar("_T")
 _W = TypeVar("_W")
@@ -79,14 +78,13 @@ def on_one_database(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
 
 
 def some_of_each_sweep(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """A third of the cases of each test that is marked as a sweep, or plays a tool or a walk; and all other
-    tests.
+    """A third of the cases of each sweep, and all other tests.
 
     Drawn by their names, and spread over them: of backends and faults, say, each is met before one is met again.
     """
     sweeps: defaultdict[str, list[pytest.Item]] = defaultdict(list)
     for test in tests:
-        if test.get_closest_marker("sweep") is not None or _place(test).startswith(_WALKS):
+        if test.get_closest_marker("sweep") is not None or _place(test).startswith(_SWEEPS):
             sweeps[test.nodeid.partition("[")[0]].append(test)
     dropped = {case for cases in sweeps.values() for case in cases} - {
         case for cases in sweeps.values() for case in _widest(cases, math.ceil(len(cases) / 3))
