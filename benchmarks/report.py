@@ -14,8 +14,14 @@ PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of Markdown."""
+    """A table of Markdown.
+
+    Raises:
+        ValueError: a row is longer or shorter than the head.
+    """
     lines = [head, ["---"] * len(head), *rows]
+    if len({len(cells) for cells in lines}) > 1:
+        raise ValueError("a row is longer or shorter than the head")
     return "\n".join(f"| {' | '.join(cells)} |".replace("| --- ", "|---").replace("|--- |", "|---|") for cells in lines)
 
 

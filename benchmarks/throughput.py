@@ -241,6 +241,8 @@ def section(found: Mapping[tuple[str, int], Mapping[str, Load]], given: argparse
         "compared",
         "bare, CPU ms a request",
         "batchcall-mcp",
+        "compared",
+        f"promise: at least {PROMISE} of the requests",
     ]
     return "\n\n".join(
         [
