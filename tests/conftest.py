@@ -69,7 +69,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         item.add_marker(tier_of(item))
     yield  # pytest chooses by marker
-    if not (EVERYTHING or config.option.markexpr or config.option.keyword) and _are_all(config):
+    if config.option.markexpr in {"", "fast"} and not (EVERYTHING or config.option.keyword) and _are_all(config):
         items[:] = some_of_each_sweep(on_one_database(items))
     worker = getattr(config, "workerinput", None)
     if worker is not None:
