@@ -5,7 +5,7 @@ It starts from what was launched, by any caller at any backend, and not from its
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +53,9 @@ def clear(settings: Settings, database_url: str | None) -> None:
         ledgers += [opened.enter_context(closing(ledger)) for ledger in others if ledger is not None]
         places = map(_opened_dialer, _places_of_dialers(settings, database_url))
         stores = [opened.enter_context(closing(store)) for store in places if store is not None]
+        if stops.file_is_there(settings.stop_file):
+            for store in stores:  # what is live would dial on where no dialer has seen the file
+                _changed_at_the_dialer(stops.stop, store)
         try:  # the file first: a dialer that sees it would stop again
             settings.stop_file.unlink(missing_ok=True)
         except OSError as error:
@@ -61,17 +64,21 @@ def clear(settings: Settings, database_url: str | None) -> None:
                 "this command again."
             ) from error
         for store in stores:
-            try:
-                stops.clear(store)
-            except sa.exc.SQLAlchemyError as error:
-                raise ConfigurationError(
-                    f"The stop of the dialer could not be lifted ({_kind(error)}): nothing is launched or dialled. "
-                    "Run this command again."
-                ) from error
+            _changed_at_the_dialer(stops.clear, store)
         for ledger in reversed(ledgers):
             ledger.stops.clear()
     Audit(settings.data_dir).note(Event(event="stop", caller="operator", tool="stop", outcome="cleared"))
     click.echo("The emergency stop is lifted: launches are possible again. What was paused or cancelled stays so.")
+
+
+def _changed_at_the_dialer(change: Callable[[Store], object], store: Store) -> None:
+    try:
+        change(store)
+    except sa.exc.SQLAlchemyError as error:
+        raise ConfigurationError(
+            f"The stop of the dialer could not be lifted ({_kind(error)}): nothing is launched or dialled. "
+            "Run this command again."
+        ) from error
 
 
 def _other_ledgers(settings: Settings, database_url: str | None) -> list[Settings]:
